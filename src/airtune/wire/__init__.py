@@ -1,0 +1,7 @@
+"""Payloads to bytes and back; knows nothing of models and methods."""
+
+from airtune.wire.container import WireError
+from airtune.wire.dense import Dense, ValueType
+from airtune.wire.payload import Payload, Shapes, decode, encode
+
+__all__ = ["Dense", "Payload", "Shapes", "ValueType", "WireError", "decode", "encode"]
