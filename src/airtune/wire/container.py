@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os.path
 import struct
 import zlib
 from collections.abc import Mapping
@@ -56,14 +55,13 @@ def pack(kind: int, meta: Mapping[str, Scalar], arrays: Mapping[str, Tensor]) ->
     previous = b""
     for name, array in arrays.items():
         encoded = name.encode()
-        shared = min(len(os.path.commonprefix([previous, encoded])), 255)
+        shared = min(_common_prefix(previous, encoded), 255)
         suffix = encoded[shared:]
         if len(suffix) > 255:
             raise WireError(f"array name '{name}' differs from its neighbour by over 255 bytes.")
         table.append(struct.pack("<BB", shared, len(suffix)) + suffix)
-        table.append(
-            struct.pack(f"<BB{array.dim()}I", _CODES[array.dtype], array.dim(), *array.shape)
-        )
+        code, dims = _CODES[array.dtype], array.dim()
+        table.append(struct.pack(f"<BB{dims}I", code, dims, *array.shape))
         data.append(_to_bytes(array))
         previous = encoded
     body = b"".join(data)
@@ -131,6 +129,11 @@ def _read_table(
         entries.append((name.decode(), _DTYPES[code], shape))
         previous = name
     return meta, entries, offset
+
+
+def _common_prefix(first: bytes, second: bytes) -> int:
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _to_bytes(array: Tensor) -> bytes:

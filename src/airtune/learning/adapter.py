@@ -1,0 +1,114 @@
+"""Adapters of peft's kinds on a frozen backbone, trained in slots and saved as peft saves them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from torch import Tensor, nn
+
+from airtune import keyed
+from airtune.errors import UserError
+from airtune.learning.backbone import Backbone
+from airtune.learning.config import AdapterConfig, Task
+from airtune.learning.slots import Slots
+
+Adapter = dict[str, Tensor]
+_PREFIX = "base_model.model."
+
+
+class AdaptedModel:
+    """One backbone with the slots of a cohort; the only object that runs forward passes."""
+
+    def __init__(self, backbone: Backbone, config: AdapterConfig, task: Task, seed: int) -> None:
+        """Inject the adapter; ``seed`` fixes its initial values."""
+        self.backbone, self.config, self.task = backbone, config, task
+        self._seed = seed
+        self.module = self._inject()
+        names = {
+            name: _tensor_name(name)
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad
+        }
+        self.slots = Slots(self.module, names)
+        self.initial: Adapter = self.slots.read()[0]
+
+    @property
+    def head_names(self) -> list[str]:
+        """Names of the tensors of modules that the checkpoint left untrained."""
+        return [n for n in self.slots.shapes if n.startswith(tuple(self.backbone.fresh or ("\0",)))]
+
+    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return logits: [rows, classes], or [rows, length, vocabulary] of a causal model."""
+        output = self.module(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        )
+        return output.logits
+
+    def save(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
+        """Write ``adapter`` as a peft adapter directory."""
+        model = self._inject()
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                if parameter.requires_grad:
+                    parameter.copy_(adapter[_tensor_name(name)])
+        model.save_pretrained(folder, save_embedding_layers=False)
+
+    def _inject(self) -> nn.Module:
+        copy = self.backbone.structure_copy()
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft notes that a plain module has no hub config
+            torch.manual_seed(keyed.integer(self._seed, "adapter"))
+            try:
+                model = peft.get_peft_model(copy, self._peft_config())
+            except ValueError as error:
+                raise UserError(f"adapter.targets: {_targets_advice(copy, error)}") from error
+        _check_rank(model, self.config)
+        return model.eval()
+
+    def _peft_config(self) -> peft.PeftConfig:
+        shared: dict[str, Any] = {
+            "task_type": "SEQ_CLS" if self.task == "classification" else "CAUSAL_LM",
+            "target_modules": self.config.targets,
+            "modules_to_save": list(self.backbone.fresh) or None,
+            "base_model_name_or_path": self.backbone.source,
+        }
+        if self.config.kind == "ia3":
+            if self.config.targets is not None:
+                shared["feedforward_modules"] = []
+            return peft.IA3Config(**shared)
+        return peft.LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, **shared)
+
+
+def _tensor_name(parameter_name: str) -> str:
+    """Return a parameter's name as peft saves it, without the wrapper's prefix."""
+    return (
+        parameter_name.removeprefix(_PREFIX)
+        .replace(".modules_to_save.default", "")
+        .replace(".default", "")
+    )
+
+
+def _check_rank(model: nn.Module, config: AdapterConfig) -> None:
+    if config.kind != "lora":
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, peft.tuners.lora.Linear):
+            width = min(module.in_features, module.out_features)
+            if config.rank > width:
+                raise UserError(
+                    f"adapter.rank: {config.rank} is above the width {width} of "
+                    f"'{name.removeprefix(_PREFIX)}'; give at most {width}."
+                )
+
+
+def _targets_advice(model: nn.Module, error: ValueError) -> str:
+    linear = {
+        name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)
+    }
+    return f"{str(error).splitlines()[0]} This model's linear modules: {', '.join(sorted(linear))}."

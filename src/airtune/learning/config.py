@@ -1,0 +1,122 @@
+"""What can be said about model, adapter, data, clients and training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from airtune.config import Config
+
+Task = Literal["classification", "causal"]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class ModelConfig(Config):
+    """The pretrained backbone, frozen in every round."""
+
+    name: str | None = Field(
+        None, description="hub name or local path; default: the packaged encoder or tiny decoder"
+    )
+    pooling: Literal["auto", "mean", "cls", "last", "native"] = Field(
+        "auto",
+        description="how a classifier reads the encoder; auto: a sentence encoder's own pooling, "
+        "else the checkpoint's own classification head (native)",
+    )
+    max_tokens: PositiveInt = Field(128, description="longer texts are cut to this many tokens")
+
+
+class AdapterConfig(Config):
+    """What is trained and travels; kinds are peft's."""
+
+    kind: Literal["lora", "ia3"] = "lora"
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16
+    targets: list[str] | None = Field(
+        None, description="names of the adapted modules; default: peft's choice for the model type"
+    )
+
+
+class DataConfig(Config):
+    """Where the texts are, and which columns mean what.
+
+    ``label`` makes the task classification; ``response`` makes it instruction tuning with loss on
+    the response; neither makes it plain language modelling of ``text``.
+    """
+
+    name: str = Field("netops", description="embedded task or hub name; a title if train is given")
+    train: str | None = Field(None, description="CSV, JSONL or Parquet file (.gz too)")
+    test: str | None = Field(None, description="likewise; default: a tenth of train")
+    text: str = "text"
+    label: str | None = Field(None, description="default: 'label' where that column exists")
+    prompt: str | list[str] | None = Field(None, description="column(s) of the instruction")
+    response: str | None = Field(None, description="column of the answer to learn")
+    classes: PositiveInt | None = Field(None, description="number of integer labels")
+    train_limit: PositiveInt | None = Field(None, description="use only so many training rows")
+    test_limit: PositiveInt | None = Field(None, description="use only so many test rows")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.prompt is None) != (self.response is None):
+            raise ValueError("prompt and response go together: name both columns or neither.")
+        if self.response is not None and self.label is not None:
+            raise ValueError("label (classification) and response (instructions) exclude another.")
+        if self.test is not None and self.train is None:
+            raise ValueError("test names a file but train does not: name both files.")
+        return self
+
+
+class ClientsConfig(Config):
+    """Who holds which part of the data."""
+
+    count: PositiveInt = 10
+    per_round: PositiveInt | None = Field(None, description="chosen each round; default: all")
+    partition: Literal["iid", "dirichlet", "column", "quantity"] = "dirichlet"
+    alpha: PositiveFloat = Field(0.5, description="Dirichlet concentration; small is uneven")
+    column: str | None = Field(None, description="natural clients: one per value of this column")
+    test_fraction: Fraction = Field(0.1, description="of a client's rows, for personal accuracy")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.per_round is not None and self.per_round > self.count:
+            raise ValueError(
+                f"per_round is {self.per_round} but there are {self.count} clients: "
+                "lower per_round or raise count."
+            )
+        if (self.partition == "column") != (self.column is not None):
+            raise ValueError("partition: column and the column's name go together.")
+        return self
+
+
+class TrainConfig(Config):
+    """Rounds and what a client does in one."""
+
+    rounds: PositiveInt = 10
+    local_steps: PositiveInt = Field(4, description="optimiser steps per client and round")
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 3e-3
+    head_learning_rate: PositiveFloat | None = Field(
+        None, description="of a newly made classification head; default: learning_rate"
+    )
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    clip_norm: PositiveFloat | None = Field(1.0, description="per client; null: no clipping")
+    evaluate_every: PositiveInt = Field(1, description="rounds between evaluations")
+
+
+class MachineConfig(Config):
+    """The computer that simulates; nothing here changes a result."""
+
+    device: str = Field("auto", description="cpu, cuda, cuda:1 ...; auto: cuda when present")
+    cohort: PositiveInt | None = Field(
+        None, description="clients trained side by side; default: as many as fill the device"
+    )
+    threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
+    checkpoint_every: PositiveInt = Field(1, description="rounds between checkpoints")
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+            raise ValueError(f"'{value}' is no device; valid are auto, cpu, cuda, cuda:N, mps.")
+        return value

@@ -1,0 +1,42 @@
+"""A classifier that reads a sentence encoder as that encoder was trained to be read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class PooledClassifier(nn.Module):
+    """Encoder, pooling over the unmasked tokens, optional unit norm, linear head started at zero.
+
+    With ``normalise`` the pooled vector has norm sqrt(width), so that features have unit scale.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, pooling: str, normalise: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = backbone.config
+        self.pooling, self.normalise = pooling, normalise
+        self.classifier = nn.Linear(self.config.hidden_size, classes)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, **ignored: object
+    ) -> SequenceClassifierOutput:
+        """Return logits [rows, classes] for tokens [rows, length]."""
+        hidden = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state
+        if self.pooling == "mean":
+            weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+        elif self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            last = attention_mask.cumsum(1).argmax(1)
+            pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        if self.normalise:
+            pooled = nn.functional.normalize(pooled, dim=-1) * pooled.shape[-1] ** 0.5
+        return SequenceClassifierOutput(logits=self.classifier(pooled))

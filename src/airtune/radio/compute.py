@@ -1,0 +1,58 @@
+"""Seconds and joules of training on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field
+
+from airtune.config import Config
+from airtune.radio.units import Floats
+
+Work = Literal["full", "peft", "inference"]
+
+# Per parameter and token: forward 2, gradient of activations 2, gradient of weights 2. An adapter
+# spares only the last (DERIVED).
+FLOPS_PER_PARAMETER: dict[Work, float] = {"full": 6.0, "peft": 4.0, "inference": 2.0}
+
+
+class DeviceProfile(Config):
+    """A client's computer, reduced to what its time and energy depend on."""
+
+    name: str = Field("custom", description="for reports")
+    peak_flops: float = Field(gt=0, description="floating-point operations per second at best")
+    utilisation: float = Field(0.3, gt=0, le=1, description="share of the peak that training gets")
+    power_w: float = Field(ge=0, description="draw while computing")
+
+
+# Orders of magnitude of today's half-precision accelerators: UNVERIFIED, meant to be overridden.
+DEVICES: dict[str, DeviceProfile] = {
+    "phone": DeviceProfile(name="phone", peak_flops=2e12, utilisation=0.3, power_w=5.0),
+    "laptop": DeviceProfile(name="laptop", peak_flops=1e13, utilisation=0.3, power_w=40.0),
+    "edge-gpu": DeviceProfile(name="edge-gpu", peak_flops=4e13, utilisation=0.4, power_w=50.0),
+}
+
+
+def flops(work: Work, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
+    """Return the floating-point operations of ``tokens`` tokens: 6P full, 4P peft, 2P inference."""
+    return FLOPS_PER_PARAMETER[work] * np.asarray(parameters, np.float64) * np.asarray(tokens)
+
+
+def compute_seconds(
+    devices: Sequence[DeviceProfile], clients: ArrayLike, flops: ArrayLike
+) -> Floats:
+    """Return ``flops / (peak utilisation)`` per client; client i owns device ``i mod len``."""
+    speed = np.array([device.peak_flops * device.utilisation for device in devices])
+    return np.asarray(np.asarray(flops) / speed[np.asarray(clients) % len(devices)])
+
+
+def compute_joules(
+    devices: Sequence[DeviceProfile], clients: ArrayLike, flops: ArrayLike
+) -> Floats:
+    """Return seconds times the device's power, per client."""
+    power = np.array([device.power_w for device in devices])
+    owned = power[np.asarray(clients) % len(devices)]
+    return np.asarray(owned * compute_seconds(devices, clients, flops))

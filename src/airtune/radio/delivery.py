@@ -1,0 +1,89 @@
+"""Whether packets get through, and how often they are sent until they do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import binom
+
+from airtune.radio.units import Floats, from_db
+
+_WATERFALL_SNR = float(from_db(0.023))
+
+# An unlimited sender gives up here: such a link is down, and the simulation must end.
+_ENDLESS = 10_000
+
+
+class Arq(NamedTuple):
+    """One message's fate: packets sent in all, tries of its unluckiest packet, lost or not."""
+
+    transmissions: int
+    tries: int
+    lost: bool
+
+
+def rayleigh_outage(efficiency: ArrayLike, mean_snr: ArrayLike) -> Floats:
+    """Return ``1 - exp(-(2^R - 1) / mean_snr)`` for R bit/s/Hz over Rayleigh fading."""
+    return np.asarray(-np.expm1(-np.expm1(np.asarray(efficiency) * np.log(2.0)) / mean_snr))
+
+
+def packet_error_rate(setting: float | str, mean_snr: ArrayLike) -> Floats:
+    """Return each link's packet error probability q.
+
+    A number is q itself; ``"waterfall"`` is ``q = 1 - exp(-v / mean_snr)``, v = 0.023 dB, with the
+    SNR averaged over the fading. Source: the average-power form of Chen et al.
+    """
+    if setting == "waterfall":
+        return np.asarray(-np.expm1(-_WATERFALL_SNR / np.asarray(mean_snr, dtype=np.float64)))
+    return np.full(np.shape(mean_snr), float(setting))
+
+
+def expected_transmissions(q: ArrayLike, max_transmissions: int | None) -> Floats:
+    """Return the mean number of tries per packet, ``(1 - q^N) / (1 - q)``, N may be endless."""
+    q = np.asarray(q, dtype=np.float64)
+    return (1.0 - residual_loss(q, max_transmissions)) / (1.0 - q)
+
+
+def residual_loss(q: ArrayLike, max_transmissions: int | None) -> Floats:
+    """Return ``q^N``, the chance that a packet exhausts its tries; 0 without a limit."""
+    q = np.asarray(q, dtype=np.float64)
+    return np.zeros_like(q) if max_transmissions is None else np.asarray(q**max_transmissions)
+
+
+def sample_arq(
+    packets: int, q: float, max_transmissions: int | None, rng: np.random.Generator
+) -> Arq:
+    """Draw what sending ``packets`` packets takes when each is repeated until it gets through.
+
+    Each pass repeats what the one before left over, a binomial draw; a message is lost only if a
+    packet exhausts its tries. Without a limit the repeats are negative binomial.
+    """
+    pending, total, tries = packets, 0, 0
+    limit = _ENDLESS if max_transmissions is None else max_transmissions
+    while pending and tries < limit:
+        total += pending
+        tries += 1
+        pending = int(rng.binomial(pending, q))
+    return Arq(total, tries, pending > 0)
+
+
+def safe_packets(transmissions: ArrayLike, q: ArrayLike) -> Floats:
+    """Return how many packets ``transmissions`` tries deliver in 999 of 1000 cases.
+
+    The 0.1 % quantile of Binomial(transmissions, 1 - q); exact, fractions included, for q = 0.
+    """
+    tries = np.maximum(np.asarray(transmissions, dtype=np.float64), 0.0)
+    return np.where(np.asarray(q) > 0, binom.ppf(1e-3, np.floor(tries), 1.0 - np.asarray(q)), tries)
+
+
+def likely_tries(packets: ArrayLike, q: ArrayLike, max_transmissions: int | None) -> Floats:
+    """Return tries that the unluckiest of ``packets`` exceeds once in a thousand messages.
+
+    Smallest k with ``packets q^k <= 0.001``, at most the limit (DERIVED).
+    """
+    limit = _ENDLESS if max_transmissions is None else max_transmissions
+    q = np.clip(q, 1e-300, 1.0 - 1e-12)
+    depth = np.ceil(np.log(np.maximum(packets, 1.0) / 1e-3) / -np.log(q))
+    return np.clip(depth, 1.0, limit)

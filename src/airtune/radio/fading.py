@@ -1,0 +1,46 @@
+"""What varies around the mean attenuation: shadowing, small-scale fading, its memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import j0
+
+from airtune.radio.units import SPEED_OF_LIGHT_M_PER_S, Floats
+
+Coefficients = NDArray[np.complex128]
+
+
+def shadowing_db(sigma_db: Floats, rng: np.random.Generator) -> Floats:
+    """Return log-normal shadowing, in dB a normal draw of spread ``sigma_db`` per client."""
+    return np.asarray(sigma_db * rng.standard_normal(sigma_db.shape))
+
+
+def scattered(count: int, rng: np.random.Generator) -> Coefficients:
+    """Return ``count`` draws of CN(0, 1): Rayleigh coefficients of unit mean power."""
+    return np.sqrt(0.5) * rng.standard_normal(2 * count).view(np.complex128)
+
+
+def with_specular(scatter: Coefficients, k_factor: Floats) -> Coefficients:
+    """Return Rician coefficients ``sqrt(K/(K+1)) + sqrt(1/(K+1)) s`` of unit mean power.
+
+    ``k_factor`` is linear, 0 being Rayleigh. The fixed path gets phase zero: turning it would
+    turn ``s``, whose law is the same for every phase.
+    """
+    return np.asarray(np.sqrt(k_factor / (k_factor + 1.0)) + scatter / np.sqrt(k_factor + 1.0))
+
+
+def doppler_hz(speed_kmh: float, carrier_ghz: float) -> float:
+    """Return the largest Doppler shift ``v f / c`` in Hz."""
+    return speed_kmh / 3.6 * carrier_ghz * 1e9 / SPEED_OF_LIGHT_M_PER_S
+
+
+def jakes_correlation(doppler_hz: float, interval_s: float) -> float:
+    """Return ``J0(2 pi f_D dt)`` clipped to [0, 1): a first-order recursion has no other."""
+    value = float(j0(2.0 * np.pi * doppler_hz * interval_s))
+    return float(np.clip(value, 0.0, np.nextafter(1.0, 0.0)))
+
+
+def step(scatter: Coefficients, rho: float, rng: np.random.Generator) -> Coefficients:
+    """Return the next state ``rho s + sqrt(1 - rho^2) w`` with ``w`` from CN(0, 1)."""
+    return rho * scatter + np.sqrt(1.0 - rho**2) * scattered(scatter.size, rng)

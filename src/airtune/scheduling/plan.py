@@ -1,0 +1,16 @@
+"""The outcome of scheduling one round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airtune.radio.grant import Grant
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who transmits in a round, by ascending client, and why the others asked for do not."""
+
+    round: int
+    grants: dict[int, Grant]
+    skipped: dict[int, str]
