@@ -44,9 +44,7 @@ class AdaptedModel:
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return logits: [rows, classes], or [rows, length, vocabulary] of a causal model."""
-        output = self.module(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        )
+        output = self.module(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         return output.logits
 
     def save(self, adapter: Mapping[str, Tensor], folder: Path) -> None:

@@ -20,13 +20,13 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning import hub, tiny_decoder
 from airtune.learning.config import ModelConfig, Task
 from airtune.learning.pooled import PooledClassifier
+from airtune.learning.quiet import quiet
 
 PACKAGED_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 TINY_DECODER = "airtune/tiny-decoder"
@@ -128,7 +128,13 @@ def _sentence_encoder_file(source: str, file: str) -> Any:
 
 
 def _load(
-    source: str, task: Task, classes: int | None, pooling: str, normalise: bool, device: str, seed: int
+    source: str,
+    task: Task,
+    classes: int | None,
+    pooling: str,
+    normalise: bool,
+    device: str,
+    seed: int,
 ) -> Backbone:
     fresh: tuple[str, ...] = ()
     module: nn.Module
@@ -170,7 +176,7 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 @cache
 def _pretrained(kind: str, source: str, device: str) -> nn.Module:
     loader = AutoModelForCausalLM if kind == "causal" else AutoModel
-    with _quiet():
+    with quiet():
         return loader.from_pretrained(source, dtype=torch.float32, **_origin(source)).to(device)
 
 
@@ -182,7 +188,7 @@ def _with_native_head(
     labels = AutoConfig.from_pretrained(source, num_labels=classes, **_origin(source))
     # Fresh heads are drawn from torch's global generator; fork it so that loading is a function
     # of its arguments and leaves the caller's randomness alone.
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(keyed.integer(seed, "fresh head"))
         module, info = AutoModelForSequenceClassification.from_pretrained(
             source,
@@ -202,16 +208,3 @@ def _top_module(key: str) -> str:
     """Return the module that owns a missing parameter, two levels at most ('bert.pooler')."""
     parts = key.split(".")[:-1]
     return ".".join(parts[:2]) if parts[0] not in ("classifier", "score") else parts[0]
-
-
-class _quiet:
-    """Silence transformers' progress bars and notes about fresh heads while loading."""
-
-    def __enter__(self) -> None:
-        self._level = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *error: object) -> None:
-        transformers_logging.set_verbosity(self._level)
-        transformers_logging.enable_progress_bar()

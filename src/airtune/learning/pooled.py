@@ -26,9 +26,7 @@ class PooledClassifier(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, **ignored: object
     ) -> SequenceClassifierOutput:
         """Return logits [rows, classes] for tokens [rows, length]."""
-        hidden = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask
-        ).last_hidden_state
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "mean":
             weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)

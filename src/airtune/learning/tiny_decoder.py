@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from airtune.learning.data import netops
+from airtune.learning.quiet import quiet
 
 VERSION = 1  # part of the cache's name: raise it when anything below changes
 _STORIES, _VOCABULARY, _WIDTH, _LAYERS = 6000, 1024, 128, 4
@@ -46,7 +47,8 @@ def build(target: Path, steps: int = _STEPS) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _pretrain(tokenizer, texts, steps)
-    model.save_pretrained(target)
+    with quiet():
+        model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
@@ -70,9 +72,7 @@ def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _pretrain(
-    tokenizer: PreTrainedTokenizerFast, texts: list[str], steps: int
-) -> LlamaForCausalLM:
+def _pretrain(tokenizer: PreTrainedTokenizerFast, texts: list[str], steps: int) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=_VOCABULARY,
         hidden_size=_WIDTH,

@@ -27,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "path_loss": "log-distance",
         "carrier_ghz": 2.0,
         "fading": "rayleigh",
+        "packet_error": 0.0,
         "radius_m": 500.0,
         "min_distance_m": 35.0,
         "base_station_power_dbm": 46.0,
@@ -75,7 +76,7 @@ class CellConfig(Config):
         10.0, ge=0, le=60, description="statistical: rates are planned this far below the mean"
     )
     packet_error: Annotated[float, Field(ge=0, lt=1)] | Literal["waterfall"] = Field(
-        0.0, description="error rate of a packet, or its average-power curve"
+        0.1, description="error rate of a packet (NR aims at 10 %), or its average-power curve"
     )
     packet_bits: int = Field(8448, ge=1, description="one packet; an NR code block by default")
     max_transmissions: int | None = Field(

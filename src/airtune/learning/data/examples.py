@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from airtune.learning.config import Task
+from airtune.learning.quiet import quiet
 
 IGNORED = -100  # a label that takes no part in the loss
 _BUCKET = 8  # lengths are rounded up to a multiple of this
@@ -83,11 +84,12 @@ def tokenise(
     """Tokenise a table's rows once, cut to ``max_tokens``; rows keep their order."""
     limit = min(max_tokens, tokenizer.model_max_length)
     texts = frame["text"].tolist()
-    if task == "classification":
-        sequences = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
-        targets = frame["label"].to_numpy(dtype=np.int64)
-    else:
-        sequences, targets = _causal(frame["prompt"].tolist(), texts, tokenizer, limit)
+    with quiet():  # the tokenizer would warn of long texts, which are cut below
+        if task == "classification":
+            sequences = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+            targets = frame["label"].to_numpy(dtype=np.int64)
+        else:
+            sequences, targets = _causal(frame["prompt"].tolist(), texts, tokenizer, limit)
     return pack(sequences, targets, task, tokenizer.pad_token_id or 0, limit)
 
 

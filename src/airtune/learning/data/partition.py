@@ -50,7 +50,9 @@ def iid(rows: int, clients: int, rng: np.random.Generator) -> list[Rows]:
     return np.array_split(rng.permutation(rows), clients)
 
 
-def dirichlet(labels: np.ndarray, clients: int, alpha: float, rng: np.random.Generator) -> list[Rows]:
+def dirichlet(
+    labels: np.ndarray, clients: int, alpha: float, rng: np.random.Generator
+) -> list[Rows]:
     """Split each label's rows over clients by p ~ Dirichlet(alpha, ..., alpha)."""
     parts: list[list[Rows]] = [[] for _ in range(clients)]
     for label in np.unique(labels):

@@ -1,0 +1,111 @@
+"""Run an experiment, read one back, hand its adapter on."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from airtune import folder as folders
+from airtune.build import Parts, build, session
+from airtune.errors import UserError
+from airtune.experiment import Experiment
+from airtune.federation.records import RoundRow
+from airtune.federation.session import Session
+from airtune.learning.export import write_adapter
+from airtune.report import html
+from airtune.results import Run
+
+_RECORDED = ("airtune", "torch", "transformers", "peft", "datasets", "safetensors", "numpy")
+
+
+def run(
+    experiment: Experiment | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    on_round: Callable[[RoundRow], None] | None = None,
+) -> Run:
+    """Run an experiment to its end and return what it wrote.
+
+    ``on_round`` is called after each round, round 0 (the untrained model) included. Raises
+    UserError for an experiment that cannot run, before anything is written.
+    """
+    described = experiment or Experiment()
+    versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
+    described = described.model_copy(update={"versions": versions})
+    parts = build(described)
+    target = folders.choose(described, out, resume)
+    progress = session(parts, described, target)
+    for totals in progress.rounds():
+        if on_round is not None:
+            on_round(totals)
+    _finish(target, described, parts, progress)
+    return Run(target)
+
+
+def load(path: str | Path) -> Run:
+    """Read a run directory back."""
+    return Run(path)
+
+
+def write_report(runs: Sequence[Run], path: str | Path) -> None:
+    """Write one self-contained HTML file about one run or several compared."""
+    html.write_report([each.view() for each in runs], Path(path))
+
+
+def export(source: Run, to: str | Path) -> Path:
+    """Copy a run's adapter, a folder that plain peft loads, to a new place."""
+    adapter, target = source.path / "adapter", Path(to)
+    if not adapter.is_dir():
+        raise UserError(f"'{source.path}' has not finished; continue it with airtune run --resume.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"--to: '{target}' exists and is not an empty directory; name a new one.")
+    shutil.copytree(adapter, target, dirs_exist_ok=True)
+    return target
+
+
+def _finish(target: Path, experiment: Experiment, parts: Parts, progress: Session) -> None:
+    labels = parts.table.classes
+    write_adapter(parts.model, progress.adapter, labels, target / "adapter")
+    summary = _summarise(target, experiment, parts, progress)
+    text = json.dumps(summary, indent=2) + "\n"
+    (target / "summary.json").write_text(text, encoding="utf-8")
+    write_report([Run(target)], target / "report.html")
+
+
+def _summarise(
+    target: Path, experiment: Experiment, parts: Parts, progress: Session
+) -> dict[str, Any]:
+    history = Run(target).history
+    last = history.iloc[-1]
+    causal = parts.table.task == "causal"
+    return {
+        "name": experiment.name,
+        "method": experiment.method.name,
+        "model": experiment.model.name or parts.backbone.source,
+        "task": parts.table.task,
+        "rounds": int(last["round"]),
+        "clients": experiment.clients.count,
+        "accuracy": float(last["accuracy"]),
+        "best_accuracy": float(history["accuracy"].max()),
+        "personal_accuracy": float(last["personal_accuracy"]),
+        "personal_accuracies": progress.personal,
+        "loss": float(last["loss"]),
+        "perplexity": float(last["perplexity"]) if causal else None,
+        "uplink_bits": int(last["total_uplink_bits"]),
+        "downlink_bits": int(last["total_downlink_bits"]),
+        "seconds": float(last["total_seconds"]),
+        "joules": float(last["total_joules"]),
+        "delivered": int(history["delivered"].sum()),
+        "asked": int(history["asked"].sum()),
+        "payload_bits": parts.method.dense_bits,
+        "trained_parameters": sum(t.numel() for t in parts.model.initial.values()),
+        "parameters": parts.backbone.parameters,
+        "wall_seconds": round(progress.wall_seconds, 2),
+        "seed": experiment.seed,
+        "versions": experiment.versions,
+    }

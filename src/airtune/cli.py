@@ -1,0 +1,152 @@
+"""The command line: thin, and quick to say what is wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import airtune
+from airtune.errors import UserError
+
+app = typer.Typer(
+    name="airtune",
+    help="Fine-tune language models federatedly over wireless networks, and see what it costs.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+File = Annotated[Path, typer.Argument(help="experiment in YAML", show_default=False)]
+Set = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads Optional on every version we support
+    typer.Option("--set", metavar="KEY.SUB=VALUE", help="override one key; may be repeated"),
+]
+Runs = Annotated[list[Path], typer.Argument(help="run directories", show_default=False)]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        typer.echo(f"airtune {airtune.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def run(
+    file: File,
+    set_: Set = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="run directory; default runs/NAME", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print the result only")] = False,
+) -> None:
+    """Run an experiment and show what it cost."""
+    from airtune.experiment import read_experiment
+
+    experiment = read_experiment(file, set_ or [])
+    from airtune import api
+    from airtune.progress import RunProgress
+    from airtune.report.tables import run_table
+
+    with RunProgress(console, experiment.train.rounds, quiet) as progress:
+        finished = api.run(experiment, out, resume, progress)
+    console.print(run_table(finished.view()))
+    for name, what in (
+        ("report.html", "charts, open it in a browser"),
+        ("ledger.jsonl", "every message and round"),
+        ("summary.json", "these figures"),
+        ("adapter", "the learned adapter, for peft"),
+    ):
+        console.print(
+            f"  {finished.path / name}  [dim]{what}[/dim]", soft_wrap=True, highlight=False
+        )
+
+
+@app.command()
+def show(file: File, set_: Set = None) -> None:
+    """Print the resolved, validated experiment."""
+    from airtune.experiment import read_experiment
+
+    typer.echo(read_experiment(file, set_ or []).to_yaml(), nl=False)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods that can be named in an experiment."""
+    from airtune.methods import registry
+
+    table = Table("method", "what it is", box=None, header_style="bold")
+    for name in registry.names():
+        table.add_row(name, (registry.find(name).__doc__ or "").strip().splitlines()[0])
+    console.print(table)
+
+
+@app.command()
+def compare(
+    runs: Runs,
+    target: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="accuracy for bits-to-target; default 95 % of the best reached"),
+    ] = None,
+) -> None:
+    """Print what runs reached and what it cost, side by side."""
+    from airtune.report.tables import compare_table
+    from airtune.results import Run
+
+    if target is not None and not 0 < target <= 1:
+        raise UserError(f"--target: {target:g} is no accuracy; give a number above 0, at most 1.")
+    console.print(compare_table([Run(path).view() for path in runs], target))
+
+
+@app.command()
+def report(
+    runs: Runs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write one self-contained HTML report about one run or several."""
+    from airtune.report.html import write_report
+    from airtune.results import Run
+
+    if output.is_dir():
+        raise UserError(f"--output: '{output}' is a directory; name a file.")
+    write_report([Run(path).view() for path in runs], output)
+    console.print(str(output), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="run directory", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="new directory", show_default=False)],
+) -> None:
+    """Copy a run's adapter to a folder that plain peft loads."""
+    from airtune import api
+    from airtune.results import Run
+
+    console.print(str(api.export(Run(run), to)), soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"airtune: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("airtune: stopped; continue with --resume.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,175 @@
+"""The description of one run: read, validated, resolved, written back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from airtune.config import Config
+from airtune.errors import UserError, nearest
+from airtune.learning.config import (
+    AdapterConfig,
+    ClientsConfig,
+    DataConfig,
+    MachineConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from airtune.radio.config import CellConfig
+
+
+class Experiment(Config):
+    """Everything that determines a run; every key has a default, the shortest is ``{}``."""
+
+    name: str = Field("quickstart", description="title, and the run's folder below runs/")
+    model: ModelConfig = ModelConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    data: DataConfig = DataConfig()
+    clients: ClientsConfig = ClientsConfig()
+    cell: CellConfig = Field(CellConfig.model_validate("urban-micro"), description="the radio")
+    method: SerializeAsAny[Any] = Field("fedavg", description="the federated system, by name")
+    train: TrainConfig = TrainConfig()
+    machine: MachineConfig = MachineConfig()
+    seed: int = Field(0, ge=0, lt=2**31)
+    versions: dict[str, str] = Field({}, description="written by a run; no effect when read")
+
+    def __init__(self, **values: Any) -> None:
+        """Validate ``values``; raise UserError with one sentence where they are wrong."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(explain(error, type(self))) from error
+
+    @field_validator("name")
+    @classmethod
+    def _usable_as_folder(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
+            raise ValueError("a name has letters, digits, '.', '_' and '-' only")
+        return value
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _find_method(cls, value: Any) -> Any:
+        # Imported here: method files import torch, which --help must not wait for.
+        from airtune.methods.method import MethodConfig
+        from airtune.methods.registry import find
+
+        if isinstance(value, MethodConfig):
+            return value
+        options = {"name": value} if isinstance(value, str) else value
+        if not isinstance(options, Mapping) or not isinstance(options.get("name", "fedavg"), str):
+            raise ValueError("give a method's name, or a mapping with its name and options")
+        options = {"name": "fedavg", **options}
+        config = find(options["name"]).Config
+        try:
+            return config.model_validate(options)
+        except ValidationError as error:
+            raise UserError(explain(error, config, "method")) from error
+
+    @model_validator(mode="after")
+    def _cross_check(self) -> Experiment:
+        if self.data.response is not None and self.clients.partition == "dirichlet":
+            raise ValueError(
+                "clients.partition: dirichlet needs labels, and instruction data has none; "
+                "use iid, quantity or column"
+            )
+        return self
+
+    def result_keys(self) -> dict[str, Any]:
+        """Return what determines the results: all but the machine, the title and versions."""
+        return self.model_dump(mode="json", exclude={"machine", "versions", "name"})
+
+    def to_yaml(self) -> str:
+        """Return the resolved experiment; reading it back gives an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_experiment(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read a YAML file and apply ``key.sub=value`` overrides; raise UserError where wrong."""
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"there is no experiment file '{path}'.")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        problem = getattr(error, "problem", None) or "not text"
+        raise UserError(f"'{path}'{line}: this is not YAML ({problem}).") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise UserError(
+            f"'{path}': an experiment is a mapping of keys, not a {type(values).__name__}."
+        )
+    for override in overrides:
+        _apply(values, override)
+    return Experiment(**values)
+
+
+# Sections that may be written as one word: the key which that word stands for.
+_SHORTHANDS = {"cell": "preset", "method": "name"}
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise UserError(f"--set {override}: write key=value or section.key=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value cannot be read.") from error
+    node = values
+    for depth, part in enumerate(path[:-1]):
+        inner = node.get(part)
+        if isinstance(inner, str) and depth == 0 and part in _SHORTHANDS:
+            inner = {_SHORTHANDS[part]: inner}
+        if inner is not None and not isinstance(inner, dict):
+            raise UserError(f"--set {override}: '{'.'.join(path[: depth + 1])}' has no keys below.")
+        node[part] = node = dict(inner or {})
+    node[path[-1]] = value
+
+
+def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> str:
+    """Return one sentence for the first problem that pydantic found."""
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"] if not _is_branch(part)]
+    path = ".".join([section, *where] if section else where)
+    if problem["type"] == "extra_forbidden":
+        owner = _section_at(model, where[:-1])
+        return f"{path}: there is no such key; {nearest(where[-1], owner.model_fields)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("value_error", "assertion_error"):
+        prefix = "" if message.startswith(f"{path.split('.')[0]}.") or not path else f"{path}: "
+        return f"{prefix}{message.rstrip('.')}."
+    shown = repr(problem["input"])
+    shown = shown if len(shown) < 60 else shown[:57] + "..."
+    return f"{path}: {message[0].lower()}{message[1:]}, but it is {shown}."
+
+
+def _is_branch(part: Any) -> bool:
+    """Return whether a location names a union's branch ('literal[...]', 'list[str]'), not a key."""
+    return isinstance(part, str) and (
+        "[" in part or part in ("str", "int", "float", "constrained-float")
+    )
+
+
+def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    for part in path:
+        field = model.model_fields.get(part)
+        annotation = None if field is None else field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model

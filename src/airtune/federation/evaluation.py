@@ -1,0 +1,78 @@
+"""How good the model is: on the global test set, and each client's own model on its own test part."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from airtune.federation.in_process import InProcess
+from airtune.learning.adapter import Adapter
+from airtune.learning.data.examples import Examples
+from airtune.learning.learner import Learner
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy is the share of right classes, or of right next tokens of a causal model.
+
+    ``personal`` has each client's accuracy on its own test part, NaN for a client without one.
+    """
+
+    accuracy: float
+    loss: float
+    personal: list[float]
+
+    @property
+    def personal_accuracy(self) -> float:
+        """Mean over clients."""
+        known = [value for value in self.personal if not math.isnan(value)]
+        return float(np.mean(known)) if known else math.nan
+
+
+class Evaluator:
+    """Evaluates the server's model and the clients' personal ones, each distinct model once."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        clients: InProcess,
+        test: Examples,
+        pool: Examples,
+        personal: Sequence[np.ndarray],
+    ) -> None:
+        """``personal`` [clients] are each client's test rows of ``pool``."""
+        self._learner, self._clients = learner, clients
+        self._test, self._pool, self._personal = test, pool, personal
+
+    def score(self, adapter: Adapter, broadcast: bytes, round: int) -> Score:
+        """Score the server's ``adapter``, and what clients make of the ``broadcast``."""
+        result = self._learner.evaluate(adapter, self._test)
+        personal = self._personal_accuracies(broadcast, round)
+        return Score(result.accuracy(), result.mean_loss(), personal)
+
+    def _personal_accuracies(self, broadcast: bytes, round: int) -> list[float]:
+        accuracies = [math.nan] * len(self._personal)
+        models: dict[bytes, tuple[Adapter, list[int]]] = {}
+        for client, rows in enumerate(self._personal):
+            if len(rows):
+                own = self._clients.personal_adapter(client, round, broadcast)
+                models.setdefault(_digest(own), (own, []))[1].append(client)
+        for model, members in models.values():
+            sizes = [len(self._personal[client]) for client in members]
+            rows = np.concatenate([self._personal[client] for client in members])
+            result = self._learner.evaluate(model, self._pool.select(rows))
+            for client, end, size in zip(members, np.cumsum(sizes), sizes, strict=True):
+                accuracies[client] = result.accuracy(slice(end - size, end))
+        return accuracies
+
+
+def _digest(adapter: Adapter) -> bytes:
+    """Return a key by which clients with the same model are evaluated together."""
+    digest = hashlib.blake2b()
+    for tensor in adapter.values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.digest()

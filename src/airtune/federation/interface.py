@@ -1,0 +1,46 @@
+"""How the server reaches its clients, wherever they live: bytes go out, bytes come back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from airtune.radio.grant import Grant
+
+
+@dataclass(frozen=True)
+class Order:
+    """One client's part of a round: what it heard, and what it may send."""
+
+    client: int
+    round: int
+    message: bytes
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client gives back: bytes for the uplink (or none), and what its training took.
+
+    ``loss`` is the mean training loss, None if it was not finite; ``tokens`` were trained on;
+    ``problem`` says why there is no message.
+    """
+
+    client: int
+    message: bytes | None
+    loss: float | None
+    tokens: int
+    problem: str | None = None
+
+
+class Federation(Protocol):
+    """The clients of an experiment, in this process or elsewhere."""
+
+    def clients(self) -> Sequence[int]:
+        """Return which clients exist now."""
+        ...
+
+    def exchange(self, orders: Sequence[Order]) -> list[Reply]:
+        """Carry out the orders and return the replies, in the order of the orders."""
+        ...

@@ -1,0 +1,74 @@
+"""What every message and every round cost: JSON lines, the record that a run is judged by."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from airtune.federation.records import LedgerRow, as_dict
+
+Row = dict[str, Any]
+_SUMMED = ("uplink_bits", "downlink_bits", "seconds", "joules")
+
+
+class Ledger:
+    """An append-only file of rows; each has a key ``row``: broadcast, upload or round.
+
+    Holds nothing that differs between two runs of the same experiment, wall time in particular.
+    """
+
+    def __init__(self, path: Path, keep_bytes: int = 0) -> None:
+        """Open ``path``; what lies behind the first ``keep_bytes`` was not committed and goes."""
+        path.touch()
+        os.truncate(path, keep_bytes)
+        self._path = path
+        self.size = keep_bytes
+
+    def append(self, rows: Iterable[LedgerRow]) -> None:
+        """Write rows to disk and wait until they are there."""
+        plain = (_plain(as_dict(row)) for row in rows)
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in plain)
+        with self._path.open("ab") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.size += len(text.encode())
+
+
+def read(path: Path) -> list[Row]:
+    """Return a ledger's rows."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def history(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return one row per round, with running totals of bits, seconds and joules beside it."""
+    frame = pd.DataFrame([_without(row) for row in rows if row["row"] == "round"])
+    for column in _SUMMED:
+        frame[f"total_{column}"] = frame[column].cumsum()
+    measured = ["accuracy", "loss", "personal_accuracy", "perplexity", "train_loss"]
+    frame[measured] = frame[measured].astype(float)
+    return frame
+
+
+def uploads(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return one row per client that was asked to upload in a round."""
+    return pd.DataFrame([_without(row) for row in rows if row["row"] == "upload"])
+
+
+def _without(row: Row) -> Row:
+    return {key: value for key, value in row.items() if key != "row"}
+
+
+def _plain(row: Row) -> Row:
+    """Replace what JSON cannot say (NaN, infinity) by null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }

@@ -1,0 +1,88 @@
+"""The rows of the ledger: one for each broadcast, each upload asked for, and each round."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Status = Literal[
+    "delivered",  # arrived and was aggregated
+    "outage",  # the link could not carry the granted rate
+    "lost",  # a packet ran out of tries
+    "late",  # not there by the deadline
+    "skipped",  # not scheduled: the reason says why
+    "missed",  # did not hear the broadcast, so it had nothing to learn from
+    "diverged",  # its training loss was not finite
+    "withheld",  # the client sent nothing
+    "refused",  # what arrived was not a payload of this method
+]
+
+
+@dataclass
+class BroadcastRow:
+    """One message to many: ``joules`` is what all listeners together spent."""
+
+    round: int
+    bits: int
+    seconds: float
+    joules: float
+    rate_bps: float
+    listeners: int
+    heard: int
+    row: Literal["broadcast"] = "broadcast"
+
+
+@dataclass
+class UploadRow:
+    """One client's part of a round.
+
+    ``bits`` are those of the message itself; repeats show in ``transmissions`` (packets), seconds
+    and joules. ``arrived_s`` is simulated time since the start of the run.
+    """
+
+    round: int
+    client: int
+    status: Status
+    reason: str | None = None
+    bits: int = 0
+    granted_bits: float | None = None
+    bandwidth_hz: float = 0.0
+    rate_bps: float = 0.0
+    power_w: float = 0.0
+    snr_db: float | None = None
+    compute_seconds: float = 0.0
+    compute_joules: float = 0.0
+    seconds: float = 0.0
+    joules: float = 0.0
+    transmissions: int = 0
+    arrived_s: float | None = None
+    loss: float | None = None
+    row: Literal["upload"] = "upload"
+
+
+@dataclass
+class RoundRow:
+    """One round's totals; the scores are None where the round was not evaluated."""
+
+    round: int
+    asked: int = 0
+    delivered: int = 0
+    train_loss: float | None = None
+    uplink_bits: int = 0
+    downlink_bits: int = 0
+    seconds: float = 0.0
+    joules: float = 0.0
+    accuracy: float | None = None
+    loss: float | None = None
+    perplexity: float | None = None
+    personal_accuracy: float | None = None
+    row: Literal["round"] = "round"
+
+
+LedgerRow = BroadcastRow | UploadRow | RoundRow
+
+
+def as_dict(row: LedgerRow) -> dict[str, Any]:
+    """Return a row with its kind first."""
+    values = asdict(row)
+    return {"row": values.pop("row"), **values}

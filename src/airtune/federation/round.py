@@ -1,0 +1,184 @@
+"""The dance of one round, written once for every method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from airtune.federation.clock import Clock
+from airtune.federation.interface import Federation, Order, Reply
+from airtune.federation.records import BroadcastRow, RoundRow, UploadRow
+from airtune.methods.method import Delivery, Method, State
+from airtune.radio.air import Air
+from airtune.radio.cell import Cell, Links
+from airtune.radio.compute import compute_joules, compute_seconds, flops
+from airtune.radio.grant import Grant
+from airtune.scheduling.plan import Plan
+from airtune.wire import Shapes, WireError, decode, encode
+
+
+@dataclass
+class Outcome:
+    """What a round left behind: the server's state, its plan, and rows for the ledger."""
+
+    state: State
+    plan: Plan
+    messages: list[BroadcastRow | UploadRow]
+    totals: RoundRow
+
+
+class RoundRunner:
+    """Everything between a method and the air; the clock is all that it remembers."""
+
+    def __init__(
+        self,
+        method: Method,
+        federation: Federation,
+        cell: Cell,
+        parameters: int,
+        shapes: Shapes,
+        now: float = 0.0,
+    ) -> None:
+        """``parameters`` take part in a token's arithmetic; ``shapes`` are the adapter's."""
+        self.clock: Clock[tuple[Reply, UploadRow]] = Clock(now)
+        self._method, self._federation, self._cell = method, federation, cell
+        self._air = Air(cell.config, cell.seed)
+        self._parameters, self._shapes = parameters, shapes
+        self._weights = method.setup.examples / method.setup.examples.sum()
+
+    def run(self, state: State, round: int) -> Outcome:
+        """Run one round from the server's state."""
+        started = self.clock.now
+        links = self._cell.links(round)
+        plan = self._method.plan(state, links)
+        messages: list[BroadcastRow | UploadRow] = [
+            UploadRow(round, client, "skipped", reason) for client, reason in plan.skipped.items()
+        ]
+        deliveries: list[Delivery] = []
+        if plan.grants:
+            message = encode(self._method.broadcast(state, plan))
+            cast, orders, missed = self._broadcast(message, plan, links)
+            uploads = self._uplink(self._federation.exchange(orders), plan, links)
+            deliveries = self._collect(uploads)
+            messages += [cast, *missed, *(row for _, row in uploads)]
+        if deliveries:
+            state = self._method.aggregate(state, deliveries)
+        messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
+        totals = _totals(round, plan, messages, len(deliveries), self.clock.now - started)
+        return Outcome(state, plan, messages, totals)
+
+    def _broadcast(
+        self, message: bytes, plan: Plan, links: Links
+    ) -> tuple[BroadcastRow, list[Order], list[UploadRow]]:
+        """Send one message to all of the plan; return orders for those who heard it."""
+        bits, listeners = 8 * len(message), np.fromiter(plan.grants, dtype=np.int64)
+        cast = self._air.downlink(bits, links, listeners)
+        self.clock.now += cast.seconds
+        row = BroadcastRow(
+            links.round,
+            bits,
+            cast.seconds,
+            cast.joules * len(listeners),
+            cast.rate_bps,
+            len(listeners),
+            int(cast.heard.sum()),
+        )
+        orders = [
+            Order(int(client), links.round, message, plan.grants[int(client)])
+            for client in listeners[cast.heard]
+        ]
+        missed = [
+            UploadRow(links.round, int(client), "missed", "did not hear the broadcast")
+            for client in listeners[~cast.heard]
+        ]
+        return row, orders, missed
+
+    def _uplink(
+        self, replies: Sequence[Reply], plan: Plan, links: Links
+    ) -> list[tuple[Reply, UploadRow]]:
+        """Charge each reply's training and trip, and put its arrival on the clock."""
+        uploads = []
+        for reply in replies:
+            row = self._charge(reply, plan.grants[reply.client], links)
+            self.clock.after(row.compute_seconds + row.seconds, (reply, row))
+            uploads.append((reply, row))
+        return uploads
+
+    def _charge(self, reply: Reply, grant: Grant, links: Links) -> UploadRow:
+        devices = self._cell.config.devices
+        work = flops("peft", self._parameters, reply.tokens)
+        row = UploadRow(
+            links.round,
+            reply.client,
+            "withheld" if reply.loss is not None else "diverged",
+            reply.problem,
+            granted_bits=grant.bits,
+            bandwidth_hz=grant.bandwidth_hz,
+            rate_bps=grant.rate_bps,
+            power_w=grant.power_w,
+            snr_db=10.0 * math.log10(links.snr_hz[grant.client] / grant.bandwidth_hz),
+            compute_seconds=float(compute_seconds(devices, reply.client, work)),
+            compute_joules=float(compute_joules(devices, reply.client, work)),
+            loss=reply.loss,
+        )
+        if reply.message is not None:
+            row.bits = 8 * len(reply.message)
+            trip = self._air.uplink(row.bits, links, grant)
+            row.status, row.seconds, row.joules = trip.status, trip.seconds, trip.joules
+            row.transmissions = trip.transmissions
+        return row
+
+    def _collect(self, uploads: Sequence[tuple[Reply, UploadRow]]) -> list[Delivery]:
+        """Let the clock run to the end of the round; return what arrived, by client."""
+        deadline = self._cell.config.deadline_s
+        limit = math.inf if deadline is None else self.clock.now + deadline
+        for _, row in self.clock.drain(limit):
+            row.arrived_s = self.clock.now
+        for _, row in self.clock.give_up(limit):
+            row.status, row.reason = "late", f"not there {deadline:g} s after the broadcast"
+        deliveries = []
+        for reply, row in uploads:
+            if row.status == "delivered" and reply.message is not None:
+                try:
+                    payload = self._open(reply.message)
+                except WireError as error:
+                    row.status, row.reason = "refused", str(error)
+                else:
+                    weight = float(self._weights[reply.client])
+                    deliveries.append(Delivery(reply.client, payload, weight))
+        return deliveries
+
+    def _open(self, message: bytes) -> Any:
+        payload = decode(message, self._shapes)
+        if not isinstance(payload, self._method.uplink_payload):
+            raise WireError(f"a {type(payload).__name__} payload is not what this method sends.")
+        for name, array in payload.to_arrays()[1].items():
+            if array.is_floating_point() and not bool(torch.isfinite(array).all()):
+                raise WireError(f"tensor '{name}' holds values that are not finite.")
+        return payload
+
+
+def _totals(
+    round: int,
+    plan: Plan,
+    messages: Sequence[BroadcastRow | UploadRow],
+    delivered: int,
+    seconds: float,
+) -> RoundRow:
+    uploads = [row for row in messages if isinstance(row, UploadRow)]
+    losses = [row.loss for row in uploads if row.loss is not None]
+    return RoundRow(
+        round,
+        asked=len(plan.grants) + len(plan.skipped),
+        delivered=delivered,
+        train_loss=float(np.mean(losses)) if losses else None,
+        uplink_bits=sum(row.bits for row in uploads),
+        downlink_bits=sum(row.bits for row in messages if isinstance(row, BroadcastRow)),
+        seconds=seconds,
+        joules=sum(row.joules for row in messages) + sum(row.compute_joules for row in uploads),
+    )

@@ -1,0 +1,103 @@
+"""A run from its first round to its last, stoppable at any moment."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from airtune.federation import checkpoint
+from airtune.federation.evaluation import Evaluator, Score
+from airtune.federation.in_process import InProcess
+from airtune.federation.ledger import Ledger
+from airtune.federation.records import RoundRow
+from airtune.federation.round import RoundRunner
+from airtune.learning.adapter import Adapter
+from airtune.learning.config import Task
+from airtune.methods.method import Method
+from airtune.scheduling.plan import Plan
+from airtune.wire import encode
+
+
+class Session:
+    """The server's side of an experiment, its ledger and its checkpoints."""
+
+    def __init__(
+        self,
+        folder: Path,
+        method: Method,
+        clients: InProcess,
+        runner: RoundRunner,
+        evaluator: Evaluator,
+        task: Task,
+        checkpoint_every: int,
+    ) -> None:
+        """Continue from the checkpoint in ``folder`` if there is one."""
+        self._method, self._clients, self._runner = method, clients, runner
+        self._evaluator, self._task = evaluator, task
+        self._checkpoints, self._every = folder / "checkpoint", checkpoint_every
+        self._total = method.setup.train.rounds
+        saved = checkpoint.load(self._checkpoints)
+        self.round = -1 if saved is None else int(saved["round"])
+        self.wall_seconds = 0.0 if saved is None else float(saved["wall_seconds"])
+        self.personal: list[float | None] = [] if saved is None else saved["personal"]
+        self._state = method.start() if saved is None else saved["state"]
+        clients.states = {} if saved is None else saved["clients"]
+        runner.clock.now = 0.0 if saved is None else saved["now"]
+        self._ledger = Ledger(folder / "ledger.jsonl", 0 if saved is None else saved["ledger"])
+
+    @property
+    def adapter(self) -> Adapter:
+        """The server's model as it is now."""
+        return self._method.model(self._state)
+
+    def rounds(self) -> Iterator[RoundRow]:
+        """Run what is left of the experiment, yielding each round when it is safely on disk.
+
+        Round 0 is the untrained model.
+        """
+        started, before = time.perf_counter(), self.wall_seconds
+        while self.round < self._total:
+            self.round += 1
+            if self.round == 0:
+                plan = Plan(0, {}, {})
+                totals, messages = RoundRow(0), []
+            else:
+                outcome = self._runner.run(self._state, self.round)
+                self._state, plan = outcome.state, outcome.plan
+                totals, messages = outcome.totals, outcome.messages
+            if self._is_evaluated():
+                self._score(totals, plan)
+            self._ledger.append([*messages, totals])
+            self.wall_seconds = before + time.perf_counter() - started
+            if self.round % self._every == 0 or self.round == self._total:
+                self._save()
+            yield totals
+
+    def _is_evaluated(self) -> bool:
+        every = self._method.setup.train.evaluate_every
+        return self.round % every == 0 or self.round == self._total
+
+    def _score(self, totals: RoundRow, plan: Plan) -> None:
+        message = encode(self._method.broadcast(self._state, plan))
+        score: Score = self._evaluator.score(self.adapter, message, self.round)
+        totals.accuracy, totals.loss = score.accuracy, score.loss
+        totals.personal_accuracy = score.personal_accuracy
+        if self._task == "causal":
+            totals.perplexity = math.exp(min(score.loss, 700.0))
+        self.personal = [None if math.isnan(value) else value for value in score.personal]
+
+    def _save(self) -> None:
+        checkpoint.save(
+            self._checkpoints,
+            {
+                "round": self.round,
+                "now": self._runner.clock.now,
+                "ledger": self._ledger.size,
+                "wall_seconds": self.wall_seconds,
+                "personal": self.personal,
+                "state": self._state,
+                "clients": self._clients.states,
+            },
+        )

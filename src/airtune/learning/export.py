@@ -1,0 +1,75 @@
+"""An adapter as a folder that others can use: plain peft, no airtune."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from airtune.learning import pooled
+from airtune.learning.adapter import AdaptedModel, Adapter
+from airtune.learning.pooled import PooledClassifier
+
+_BASE = '''
+
+SOURCE = {source!r}
+
+
+def base_model(source: str = SOURCE) -> PooledClassifier:
+    """Return the frozen model that the adapter belongs to; load the adapter on it with peft."""
+    encoder = AutoModel.from_pretrained(source)
+    return PooledClassifier(encoder, {classes}, {pooling!r}, {normalise}).eval()
+'''
+
+_README = """# Adapter trained with airtune
+
+```python
+from peft import PeftModel
+{imports}
+
+model = PeftModel.from_pretrained({base}, "{folder}").eval()
+```
+
+{note}
+"""
+
+
+def write_adapter(
+    model: AdaptedModel, adapter: Adapter, labels: Sequence[str], folder: Path
+) -> None:
+    """Write a peft adapter folder with a README that loads it, and the names of the classes.
+
+    A sentence encoder read by its own pooling has no class in transformers, so the few lines that
+    define it go along as ``base_model.py``.
+    """
+    model.save(adapter, folder)
+    module, source = model.backbone.module, model.backbone.source
+    if labels:
+        (folder / "labels.json").write_text(json.dumps(list(labels), indent=0), encoding="utf-8")
+    if isinstance(module, PooledClassifier):
+        text = inspect.getsource(pooled).replace(
+            "from transformers.modeling_outputs",
+            "from transformers import AutoModel\nfrom transformers.modeling_outputs",
+        )
+        text += _BASE.format(
+            source=source,
+            classes=module.classifier.out_features,
+            pooling=module.pooling,
+            normalise=module.normalise,
+        )
+        (folder / "base_model.py").write_text(text, encoding="utf-8")
+        imports, base = "from base_model import base_model  # in this folder", "base_model()"
+        note = (
+            f"The base is the encoder `{source}` with {module.pooling} pooling and a linear head; "
+            "`AutoModelForSequenceClassification` reads it differently and gives other logits."
+        )
+    else:
+        kind = type(module).__name__
+        imports = f"from transformers import {kind}"
+        base = f'{kind}.from_pretrained("{source}")'
+        if labels:
+            base = f'{kind}.from_pretrained("{source}", num_labels={len(labels)})'
+        note = f"The base model is `{source}`."
+    readme = _README.format(imports=imports, base=base, folder=".", note=note)
+    (folder / "README.md").write_text(readme, encoding="utf-8")

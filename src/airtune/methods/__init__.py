@@ -1,0 +1,5 @@
+"""Published systems, one file each."""
+
+from airtune.methods.method import Client, Delivery, Method, MethodConfig, Setup, State
+
+__all__ = ["Client", "Delivery", "Method", "MethodConfig", "Setup", "State"]

@@ -1,0 +1,164 @@
+"""The seven hooks of a federated method; left alone they are federated averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from airtune.config import Config
+from airtune.learning.adapter import Adapter
+from airtune.learning.config import TrainConfig
+from airtune.learning.data.examples import Examples
+from airtune.learning.phase import Phase, supervised
+from airtune.radio.cell import Links
+from airtune.radio.config import CellConfig
+from airtune.radio.grant import Grant
+from airtune.scheduling.allocate import allocate
+from airtune.scheduling.plan import Plan
+from airtune.scheduling.selection import choose_randomly
+from airtune.wire import Dense, Payload, ValueType, encode
+
+State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
+
+
+class MethodConfig(Config):
+    """Options that every method has; a method's own class adds its symbols."""
+
+    name: str
+    value_type: ValueType = Field("float32", description="how a number travels, both ways")
+    private: list[str] = Field(
+        [], description="patterns of tensors that never leave a client, such as classifier.*"
+    )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is fixed for a whole run.
+
+    ``examples`` and ``compute_seconds`` (a round's local training, as planned) are [clients].
+    """
+
+    seed: int
+    train: TrainConfig
+    cell: CellConfig
+    per_round: int
+    examples: np.ndarray
+    compute_seconds: np.ndarray
+    initial: Adapter
+
+
+@dataclass
+class Client:
+    """One client in one round: ``adapter`` is what trains, ``state`` what survives the round."""
+
+    index: int
+    round: int
+    data: Examples
+    adapter: Adapter
+    state: State = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A payload that arrived; ``weight`` is the client's share of all training examples."""
+
+    client: int
+    payload: Any
+    weight: float
+
+
+class Method:
+    """Federated averaging of the shared adapter; a system overrides only what it changes.
+
+    ``theta <- sum_n p_n theta_n / sum_n p_n`` over the clients whose upload arrived, p_n
+    proportional to client n's training examples. For LoRA both factors are averaged separately, so
+    the mean of products is not the product of means (FedIT; specs: standard baseline).
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
+    uplink_payload: ClassVar[type] = Dense
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        self.config, self.setup = config, setup
+
+    # The hooks, in the order in which a round calls them.
+
+    def start(self) -> State:
+        """Return the server's state before the first round."""
+        return {"shared": self.shared(self.setup.initial)}
+
+    def plan(self, state: State, links: Links) -> Plan:
+        """Choose clients and grant each its part of the uplink."""
+        del state
+        setup = self.setup
+        chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
+        bits = self.dense_bits
+        return allocate(links, chosen, bits, bits, setup.compute_seconds[chosen], setup.cell)
+
+    def broadcast(self, state: State, plan: Plan) -> Payload:
+        """Return what goes down to every client of the plan."""
+        del plan
+        return Dense(state["shared"], self.config.value_type)
+
+    def receive(self, client: Client, payload: Any) -> None:
+        """Make of the broadcast and the client's own state the adapter that it uses."""
+        client.adapter = {**client.adapter, **payload.tensors, **client.state.get("private", {})}
+
+    def phases(self, client: Client) -> list[Phase]:
+        """Return what the client trains, in order."""
+        return [Phase(client.data, supervised, self.setup.train.local_steps)]
+
+    def upload(self, client: Client, grant: Grant) -> Payload | None:
+        """Return what goes up, at most ``grant.bits`` when encoded, or nothing."""
+        del grant
+        private = {k: v for k, v in client.adapter.items() if not self.is_shared(k)}
+        if private:
+            client.state["private"] = private
+        return Dense(self.shared(client.adapter), self.config.value_type)
+
+    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
+        """Return the server's state made of what arrived; nothing arrived changes nothing."""
+        if not deliveries:
+            return state
+        return {**state, "shared": {**state["shared"], **weighted_mean(deliveries)}}
+
+    # What the hooks share.
+
+    def is_shared(self, name: str) -> bool:
+        """Return whether a tensor takes part in the federation."""
+        return not any(fnmatchcase(name, pattern) for pattern in self.config.private)
+
+    def shared(self, adapter: Mapping[str, Tensor]) -> Adapter:
+        """Return the part of an adapter that may travel."""
+        return {name: tensor for name, tensor in adapter.items() if self.is_shared(name)}
+
+    def model(self, state: State) -> Adapter:
+        """Return the server's own model; private tensors are there at their initial values."""
+        return {**self.setup.initial, **state["shared"]}
+
+    @cached_property
+    def dense_bits(self) -> int:
+        """Size of the whole shared adapter, encoded."""
+        return 8 * len(encode(Dense(self.shared(self.setup.initial), self.config.value_type)))
+
+
+def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:
+    """Return ``sum_n w_n theta_n / sum_n w_n`` of dense payloads, tensor by tensor over its senders."""
+    totals: dict[str, float] = {}
+    for delivery in deliveries:
+        for name in delivery.payload.tensors:
+            totals[name] = totals.get(name, 0.0) + delivery.weight
+    mean: Adapter = {}
+    for delivery in deliveries:
+        for name, tensor in delivery.payload.tensors.items():
+            part = tensor * (delivery.weight / totals[name])
+            mean[name] = mean[name] + part if name in mean else part
+    return mean

@@ -1,0 +1,75 @@
+"""What a run shows while it runs: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from airtune.federation.records import RoundRow
+
+
+class RunProgress:
+    """Call it with every round; the totals are those of this process, a resumed part excluded."""
+
+    def __init__(self, console: Console, rounds: int, quiet: bool = False) -> None:
+        self._console, self._rounds, self._quiet = console, rounds, quiet
+        self._bits = self._seconds = self._joules = 0.0
+        self._score = ""
+        self._started = time.perf_counter()
+        self._first: int | None = None
+        self._bar = Progress(
+            TextColumn("[bold]round"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=rounds, status="loading model and data")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, totals: RoundRow) -> None:
+        """Show a finished round."""
+        self._first = totals.round if self._first is None else self._first
+        self._bits += totals.uplink_bits
+        self._seconds += totals.seconds
+        self._joules += totals.joules
+        if totals.accuracy is not None:
+            self._score = f"accuracy {totals.accuracy:.3f}"
+            if totals.perplexity is not None:
+                self._score = f"perplexity {totals.perplexity:.2f}"
+        status = (
+            f"{self._score} | {self._bits / 1e6:.1f} Mbit up | "
+            f"{self._seconds:.1f} s simulated | {self._joules:.1f} J"
+        )
+        self._bar.update(self._task, completed=totals.round, status=status)
+        if not self._console.is_terminal and not self._quiet:
+            # A pipe's line is never wrapped, so that it can be read by line.
+            self._console.print(
+                f"round {totals.round}/{self._rounds} | {status} | {self._left(totals.round)}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+    def _left(self, round: int) -> str:
+        done = round - (self._first or 0)
+        if done == 0:
+            return "time left unknown"
+        seconds = (time.perf_counter() - self._started) / done * (self._rounds - round)
+        return f"{seconds:.0f} s left"

@@ -1,0 +1,1 @@
+"""Reading a run: tables for the terminal, one HTML file for colleagues."""
