@@ -20,7 +20,7 @@ _PREFIX = "base_model.model."
 
 
 class Run:
-    """One run directory: ``experiment.yaml``, ``ledger.jsonl``, ``summary.json``, ``adapter/`` ..."""
+    """One run directory: its experiment, ledger, summary and adapter."""
 
     def __init__(self, path: str | Path) -> None:
         """Read lazily; raise UserError if the directory is not a run's."""
@@ -53,9 +53,7 @@ class Run:
         """The run in a few figures; raises UserError while the run is unfinished."""
         path = self.path / "summary.json"
         if not path.is_file():
-            raise UserError(
-                f"'{self.path}' has not finished; continue it with airtune run --resume."
-            )
+            raise _unfinished(self.path)
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return summary
 
@@ -66,9 +64,7 @@ class Run:
 
         path = self.path / "adapter" / "adapter_model.safetensors"
         if not path.is_file():
-            raise UserError(
-                f"'{self.path}' has not finished; continue it with airtune run --resume."
-            )
+            raise _unfinished(self.path)
         return {name.removeprefix(_PREFIX): value for name, value in load_file(path).items()}
 
     def view(self) -> RunView:
@@ -89,3 +85,7 @@ class Run:
         if not any(row["row"] == "round" for row in rows):
             raise UserError(f"'{self.path}' has no finished round yet.")
         return rows
+
+
+def _unfinished(path: Path) -> UserError:
+    return UserError(f"'{path}' has not finished; continue it with airtune run --resume.")

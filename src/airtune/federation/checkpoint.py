@@ -1,4 +1,4 @@
-"""A run's memory on disk: one file, replaced in one step, so that a kill at any moment is harmless."""
+"""A run's memory on disk: one file, replaced in one step, so that a kill never harms it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the model is: on the global test set, and each client's own model on its own test part."""
+"""How good the model is on the global test set, and each client's own on its own test part."""
 
 from __future__ import annotations
 

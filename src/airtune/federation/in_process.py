@@ -19,7 +19,7 @@ class InProcess:
     """Clients' data, state and work; nothing leaves it but the bytes of their uploads."""
 
     def __init__(self, method: Method, learner: Learner, data: Sequence[Examples]) -> None:
-        """``data`` [clients] is what each client learns from."""
+        """Hold ``data`` [clients], what each client learns from."""
         self._method, self._learner, self._data = method, learner, data
         self.states: dict[int, State] = {}
 

@@ -34,7 +34,7 @@ TINY_DECODER = "airtune/tiny-decoder"
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen model with its tokenizer; ``fresh`` names modules that the checkpoint left untrained."""
+    """A frozen model with its tokenizer; ``fresh`` names modules the checkpoint left untrained."""
 
     module: nn.Module
     tokenizer: PreTrainedTokenizerBase

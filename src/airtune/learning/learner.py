@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import torch
@@ -169,7 +171,7 @@ class Learner:
 
     def _optimiser(self, trained: Mapping[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
         heads = set(self.model.head_names)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for n, p in trained.items() if n not in heads]},
             {
                 "params": [p for n, p in trained.items() if n in heads],
@@ -214,20 +216,14 @@ def _same_shape(batches: Mapping[int, Mapping[str, Tensor]]) -> Iterable[list[in
     return groups.values()
 
 
-class _kept:
+@contextmanager
+def _kept(parameters: Iterable[torch.nn.Parameter], slots: list[int]) -> Iterator[None]:
     """Within, these slots of the parameters keep their values: their clients are done."""
-
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], slots: list[int]) -> None:
-        self._saved = [(p, p.detach()[slots].clone()) for p in parameters] if slots else []
-        self._slots = slots
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        with torch.no_grad():
-            for parameter, values in self._saved:
-                parameter[self._slots] = values
+    saved = [(p, p.detach()[slots].clone()) for p in parameters] if slots else []
+    yield
+    with torch.no_grad():
+        for parameter, values in saved:
+            parameter[slots] = values
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a client does with its adapter: phases of data, objective, steps, and which tensors train."""
+"""What a client does with its adapter: phases of data, objective, steps and trained tensors."""
 
 from __future__ import annotations
 

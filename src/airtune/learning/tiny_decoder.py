@@ -1,4 +1,4 @@
-"""A decoder of under two million parameters, built and pretrained on this machine when first asked for.
+"""A decoder of under two million parameters, pretrained on this machine when first asked for.
 
 It stands in for a causal language model where no hub can be reached: Llama shape, byte-level BPE,
 trained on generated network-operations prose. The result is kept in the user's cache.

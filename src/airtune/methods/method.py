@@ -151,7 +151,7 @@ class Method:
 
 
 def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:
-    """Return ``sum_n w_n theta_n / sum_n w_n`` of dense payloads, tensor by tensor over its senders."""
+    """Return ``sum_n w_n theta_n / sum_n w_n``, for each tensor over the clients that sent it."""
     totals: dict[str, float] = {}
     for delivery in deliveries:
         for name in delivery.payload.tensors:

@@ -32,7 +32,8 @@ th:first-child { text-align: left; overflow-wrap: anywhere; min-width: 9em; }
   .three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 }
 .panel { padding: 8px 10px; min-width: 0; overflow: hidden; }
-.key { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 14px; margin: 0 0 10px; font-size: 14px; }
+.key { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 14px; margin: 0 0 10px;
+  font-size: 14px; }
 .key button { font: inherit; color: inherit; background: none; border: 0; padding: 2px 0;
   cursor: pointer; text-align: left; overflow-wrap: anywhere; }
 .key button[aria-pressed=false] { opacity: .35; }

@@ -64,7 +64,7 @@ def dirichlet(
 
 
 def quantity(rows: int, clients: int, alpha: float, rng: np.random.Generator) -> list[Rows]:
-    """Same mix for all, unequal amounts: sizes ~ Dirichlet(alpha, ..., alpha)."""
+    """Give all the same mix in unequal amounts: sizes ~ Dirichlet(alpha, ..., alpha)."""
     cuts = (np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * rows).astype(int)
     return np.split(rng.permutation(rows), cuts)
 

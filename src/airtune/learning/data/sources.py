@@ -35,19 +35,16 @@ class Table:
 
 def load_table(config: DataConfig, seed: int) -> Table:
     """Read and check the data that ``config`` names; raise UserError for what does not fit."""
-    config, train, test = _read(config)
+    config, raw_train, raw_test = _read(config)
+    task: Task = "causal"
+    classes: list[str] = []
     if config.response is not None:
-        task: Task = "causal"
-        train, test = (_instructions(frame, config, where) for frame, where in (train, test))
-        classes: list[str] = []
-    elif config.label is not None or (config.text != "label" and "label" in train[0]):
+        train, test = _instructions(*raw_train, config), _instructions(*raw_test, config)
+    elif config.label is not None or (config.text != "label" and "label" in raw_train[0]):
         task = "classification"
-        column = config.label or "label"
-        train, test, classes = _labelled(train, test, config, column)
+        train, test, classes = _labelled(raw_train, raw_test, config, config.label or "label")
     else:
-        task = "causal"
-        train, test = (_plain(frame, config, where) for frame, where in (train, test))
-        classes = []
+        train, test = _plain(*raw_train, config), _plain(*raw_test, config)
     train = _limit(train, config.train_limit, seed, "train limit")
     test = _limit(test, config.test_limit, seed, "test limit")
     return Table(task, train, test, classes, config.name)
@@ -131,7 +128,8 @@ def _hold_out(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _column(frame: pd.DataFrame, name: str, key: str, where: str) -> pd.Series:
     if name not in frame.columns:
         raise UserError(
-            f"data.{key}: '{where}' has no column '{name}'; {nearest(name, map(str, frame.columns))}"
+            f"data.{key}: '{where}' has no column '{name}'; "
+            f"{nearest(name, map(str, frame.columns))}"
         )
     return frame[name]
 
@@ -148,11 +146,11 @@ def _texts(frame: pd.DataFrame, name: str, key: str, where: str) -> pd.Series:
     return column
 
 
-def _plain(frame: pd.DataFrame, config: DataConfig, where: str) -> pd.DataFrame:
+def _plain(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
     return frame.assign(prompt="", text=_texts(frame, config.text, "text", where))
 
 
-def _instructions(frame: pd.DataFrame, config: DataConfig, where: str) -> pd.DataFrame:
+def _instructions(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
     columns = [config.prompt] if isinstance(config.prompt, str) else config.prompt or []
     parts = [_texts(frame, name, "prompt", where) for name in columns]
     response = _texts(frame, config.response or "", "response", where)
