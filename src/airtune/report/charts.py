@@ -57,8 +57,8 @@ def _panel(views: Sequence[RunView], measure: str, cost: Cost, target: float) ->
     charged = [total for total in totals if known(total) and total > 0]
     if not charged:
         return note(title, f"No {cost.name} was charged.")
-    factor, symbol = rung(max(charged), cost.unit)
     logarithmic = max(charged) > _LINEAR_SPAN * min(charged)
+    factor, symbol = rung(min(charged) if logarithmic else max(charged), cost.unit)
     panel = figure(title, 320)
     for index, view in enumerate(views):
         rows = view.history

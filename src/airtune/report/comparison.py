@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from airtune.report.targets import default_target, to_target
-from airtune.report.units import MISSING, Unit, common_rung, digits, known, percent
+from airtune.report.units import MISSING, Rung, Unit, common_rung, digits, known, percent
 from airtune.report.view import RunView
 
 _NOT_REACHED = "not reached"
@@ -31,6 +31,11 @@ class Comparison:
     names: list[str]
     columns: list[Column]
 
+    def rows(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each run's name and cells."""
+        for index, name in enumerate(self.names):
+            yield name, [column.cells[index] for column in self.columns]
+
 
 def compare(views: Sequence[RunView], target: float | None = None) -> Comparison:
     """Set runs side by side; ``target`` is an accuracy, by default 95 % of the best of any run.
@@ -39,18 +44,29 @@ def compare(views: Sequence[RunView], target: float | None = None) -> Comparison
     """
     asked = target is not None
     goal = default_target(view.history for view in views) if target is None else target
+    reached = [to_target(view.history, goal) for view in views]
+    bits_to_target = [each.total_uplink_bits if each else None for each in reached]
+    seconds_to_target = [each.total_seconds if each else None for each in reached]
+    bits = [view.summary.get("uplink_bits") for view in views]
+    seconds = [view.summary.get("seconds") for view in views]
+    # What a target took stands in the unit of the total that it is a part of.
+    bit_rung = common_rung(_there([*bits, *bits_to_target]), "bit")
+    second_rung = common_rung(_there([*seconds, *seconds_to_target]), "s")
     columns = [
         _plain(views, "Accuracy", "accuracy", 100.0, "%"),
         _plain(views, "Personal", "personal_accuracy", 100.0, "%"),
         _plain(views, "PPL", "perplexity", 1.0, ""),
-        _scaled("Uplink", [view.summary.get("uplink_bits") for view in views], "bit"),
-        _scaled("Downlink", [view.summary.get("downlink_bits") for view in views], "bit"),
-        _scaled("Time", [view.summary.get("seconds") for view in views], "s"),
-        _scaled("Energy", [view.summary.get("joules") for view in views], "J"),
+        _scaled("Uplink", bits, bit_rung),
+        _own_scale("Downlink", [view.summary.get("downlink_bits") for view in views], "bit"),
+        _scaled("Time", seconds, second_rung),
+        _own_scale("Energy", [view.summary.get("joules") for view in views], "J"),
     ]
     columns = [column for column in columns if set(column.cells) != {MISSING}]
     if known(default_target(view.history for view in views)):
-        columns += _to_target(views, goal)
+        columns += [
+            _scaled("Uplink to target", bits_to_target, bit_rung, _NOT_REACHED),
+            _scaled("Time to target", seconds_to_target, second_rung, _NOT_REACHED),
+        ]
     return Comparison(_title(goal, asked), goal, [view.name for view in views], columns)
 
 
@@ -68,20 +84,16 @@ def _plain(views: Sequence[RunView], header: str, key: str, times: float, unit: 
     return Column(header, unit, cells)
 
 
+def _own_scale(header: str, values: Sequence[float | None], unit: Unit) -> Column:
+    return _scaled(header, values, common_rung(_there(values), unit))
+
+
 def _scaled(
-    header: str, values: Sequence[float | None], unit: Unit, missing: str = MISSING
+    header: str, values: Sequence[float | None], rung: Rung, missing: str = MISSING
 ) -> Column:
-    there = [value for value in values if value is not None and known(value)]
-    factor, symbol = common_rung(there, unit)
-    cells = [missing if v is None or not known(v) else digits(v / factor) for v in values]
-    return Column(header, symbol, cells)
+    cells = [missing if v is None or not known(v) else digits(v / rung.factor) for v in values]
+    return Column(header, rung.symbol, cells)
 
 
-def _to_target(views: Sequence[RunView], target: float) -> list[Column]:
-    reached = [to_target(view.history, target) for view in views]
-    bits = [each.total_uplink_bits if each else None for each in reached]
-    seconds = [each.total_seconds if each else None for each in reached]
-    return [
-        _scaled("Uplink to target", bits, "bit", _NOT_REACHED),
-        _scaled("Time to target", seconds, "s", _NOT_REACHED),
-    ]
+def _there(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None and known(value)]

@@ -72,7 +72,7 @@ def _cost(view: RunView) -> list[Fact]:
     if known(said.get("downlink_bits")):
         # The broadcast goes out once for all who listen, so a round is what to divide by.
         each = _share(said["downlink_bits"], rounds)
-        note = f"{quantity(each, 'bit')} per round, heard by all" if each is not None else ""
+        note = f"{quantity(each, 'bit')} per round, broadcast" if each is not None else ""
         facts.append(Fact("Downlink", quantity(said["downlink_bits"], "bit"), note))
     if known(said.get("seconds")):
         each = _share(said["seconds"], rounds)
@@ -84,7 +84,7 @@ def _cost(view: RunView) -> list[Fact]:
         facts.append(Fact("Energy", quantity(said["joules"], "J"), note))
     if asked is not None and delivered is not None:
         note = ", ".join(f"{count:,} {name}" for name, count in losses(view.uploads).items())
-        facts.append(Fact("Uploads", f"{delivered:,} of {asked:,} delivered", note))
+        facts.append(Fact("Uploads delivered", f"{delivered:,} of {asked:,}", note))
     return facts
 
 

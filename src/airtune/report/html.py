@@ -97,12 +97,11 @@ def _table(comparison: Comparison) -> str:
         f"<th>{escape(column.header)}<br><span class=unit>{escape(column.unit)}</span></th>"
         for column in comparison.columns
     )
-    rows = zip(*(column.cells for column in comparison.columns), strict=True)
     body = "".join(
         f"<tr><th>{_swatch(index)}{escape(name)}</th>"
         + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
-        for index, (name, row) in enumerate(zip(comparison.names, rows, strict=True))
+        for index, (name, row) in enumerate(comparison.rows())
     )
     return (
         f"<div class=scroll><table><thead><tr><th>Run</th>{head}</tr></thead>"
@@ -135,13 +134,12 @@ def _runs(views: Sequence[RunView], target: float | None) -> list[str]:
         maps = "".join(
             [
                 _plot(status_map(view), f"status-{index}", wide=True),
+                f"<p class='soft wide'>{escape(meanings(view.uploads))}</p>",
                 _plot(snr_map(view), f"snr-{index}"),
                 _plot(grant_map(view), f"grant-{index}"),
             ]
         )
-        maps = (
-            f"<div class='grid two'>{maps}</div><p class=soft>{escape(meanings(view.uploads))}</p>"
-        )
+        maps = f"<div class='grid two'>{maps}</div>"
         if len(views) == 1:
             parts.append(maps)
         else:

@@ -103,7 +103,7 @@ def _measure_map(
             z=cells.to_numpy(dtype=np.float32),
             colorscale=colours,
             colorbar={"thickness": 10, "outlinewidth": 0, "xpad": 4},
-            hovertemplate=f"round %{{x}}, client %{{y}}: %{{z:.3~f}}{unit}<extra></extra>",
+            hovertemplate=f"round %{{x}}, client %{{y}}: %{{z:.3~r}}{unit}<extra></extra>",
             **_gaps(cells),
         )
     )

@@ -27,6 +27,7 @@ th:first-child { text-align: left; overflow-wrap: anywhere; min-width: 9em; }
 .unit { font-weight: 400; }
 .grid { display: grid; gap: 12px; }
 .grid .wide { grid-column: 1 / -1; }
+.grid .soft { margin: 0 2px; font-size: 13px; }
 @media (min-width: 800px) {
   .two { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .three { grid-template-columns: repeat(3, minmax(0, 1fr)); }

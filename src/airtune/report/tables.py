@@ -12,6 +12,9 @@ from airtune.report.comparison import compare
 from airtune.report.facts import run_facts, subtitle
 from airtune.report.view import RunView
 
+# Characters in a column of figures; nine such columns and a short name fit a terminal of 80.
+_WIDEST = 9
+
 
 def run_table(view: RunView, wall: bool = True) -> Table:
     """Return what the end of a run prints: the answer to "what did it cost"."""
@@ -32,10 +35,11 @@ def compare_table(views: Sequence[RunView], target: float | None = None) -> Tabl
     table.title = Text(comparison.title)
     table.add_column("Run", overflow="fold", min_width=8)
     for header, unit, cells in comparison.columns:
-        # A figure never breaks; only words do, and only between each other.
-        words = [word for text in (header, unit, *cells) for word in text.split()]
-        table.add_column(Text(f"{header}\n{unit}"), justify="right", min_width=max(map(len, words)))
-    rows = zip(*(column.cells for column in comparison.columns), strict=True)
-    for name, row in zip(comparison.names, rows, strict=True):
+        # Wide enough for any figure; longer heads break between words, so names keep their room.
+        longest = max(len(word) for text in (header, *cells) for word in text.split())
+        table.add_column(
+            Text(f"{header}\n{unit}"), justify="right", min_width=longest, max_width=_WIDEST
+        )
+    for name, row in comparison.rows():
         table.add_row(Text(name), *row)
     return table

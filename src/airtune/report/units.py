@@ -41,10 +41,9 @@ def known(value: float | None) -> bool:
 def digits(value: float) -> str:
     """Return ``value`` for a column: three digits, all of them from 1000 on; never scientific."""
     value = _rounded(value)
-    size = abs(value)
     if not value:
         return "0"
-    return f"{value:.{0 if size >= 100 else 1 if size >= 10 else 2}f}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def rung(value: float, unit: Unit) -> Rung:
@@ -52,7 +51,8 @@ def rung(value: float, unit: Unit) -> Rung:
     ladder = _LADDERS[unit]
     if not value:
         return next(each for each in ladder if each.factor == 1.0)
-    fitting = [each for each in ladder if each.factor <= abs(_rounded(value))]
+    # To three digits, 999 600 bit is 1 Mbit, not 1000 kbit.
+    fitting = [each for each in ladder if each.factor <= abs(float(f"{value:.3g}"))]
     return fitting[-1] if fitting else ladder[0]
 
 

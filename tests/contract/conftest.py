@@ -1,0 +1,28 @@
+"""What the promises are tested with: short runs of a registered method."""
+
+from __future__ import annotations
+
+import pytest
+
+from airtune.build import build, session
+from airtune.experiment import Experiment
+
+
+@pytest.fixture
+def execute(small, tmp_path):
+    """Function that runs an experiment and returns (folder, parts, session)."""
+    started = []
+
+    def run(method, folder=None, stop_after=None, **sections):
+        target = tmp_path / (folder or f"run{len(started)}")
+        started.append(target)
+        target.mkdir(exist_ok=True)
+        experiment = Experiment(**small(method=method, **sections))
+        parts = build(experiment)
+        progress = session(parts, experiment, target)
+        for totals in progress.rounds():
+            if stop_after is not None and totals.round == stop_after:
+                break
+        return target, parts, progress
+
+    return run
