@@ -13,12 +13,17 @@ from airtune.learning.data import netops
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-def shared(path: str) -> Path:
-    """A file of the real data and models beside the checkout; skip where they are not."""
-    found = SHARED / path
-    if not found.exists():
-        pytest.skip(f"the real input ../shared/{path} is not beside this checkout")
-    return found
+@pytest.fixture
+def shared():
+    """Function that returns real data or a real model beside the checkout, or skips the test."""
+
+    def find(path):
+        found = SHARED / path
+        if not found.exists():
+            pytest.skip(f"the real input ../shared/{path} is not beside this checkout")
+        return found
+
+    return find
 
 
 @pytest.fixture(scope="session")

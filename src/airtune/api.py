@@ -37,8 +37,9 @@ def run(
     described = experiment or Experiment()
     versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
     described = described.model_copy(update={"versions": versions})
-    parts = build(described)
     target = folders.choose(described, out, resume)
+    parts = build(described)
+    folders.create(target, described)
     progress = session(parts, described, target)
     for totals in progress.rounds():
         if on_round is not None:
@@ -86,7 +87,7 @@ def _summarise(
     return {
         "name": experiment.name,
         "method": experiment.method.name,
-        "model": experiment.model.name or parts.backbone.source,
+        "model": parts.backbone.name,
         "task": parts.table.task,
         "rounds": int(last["round"]),
         "clients": experiment.clients.count,

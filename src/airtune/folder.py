@@ -13,7 +13,7 @@ _DESCRIPTION = "experiment.yaml"
 
 
 def choose(experiment: Experiment, out: str | Path | None, resume: bool) -> Path:
-    """Return the run directory, created and described; refuse one that holds anything else.
+    """Return where a run shall write, touching nothing; refuse what holds anything else.
 
     Without ``out`` it is ``runs/NAME``, or ``runs/NAME-2`` and so on where that is taken; with
     ``resume`` the newest of these that holds this experiment.
@@ -23,12 +23,16 @@ def choose(experiment: Experiment, out: str | Path | None, resume: bool) -> Path
         raise UserError(f"--out: '{folder}' is a file; name a directory.")
     if folder.is_dir() and any(folder.iterdir()):
         _check(folder, experiment, resume)
+    return folder
+
+
+def create(folder: Path, experiment: Experiment) -> None:
+    """Make the run directory and describe the experiment in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _DESCRIPTION).write_text(experiment.to_yaml(), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out: '{folder}' cannot be written ({error.strerror}).") from error
-    return folder
 
 
 def _below_runs(experiment: Experiment, resume: bool) -> Path:
@@ -47,9 +51,7 @@ def _below_runs(experiment: Experiment, resume: bool) -> Path:
 
 def _check(folder: Path, experiment: Experiment, resume: bool) -> None:
     if not (folder / _DESCRIPTION).is_file():
-        raise UserError(
-            f"--out: '{folder}' holds files that are not a run's; name a new directory."
-        )
+        raise UserError(f"--out: '{folder}' holds other files; name a new or empty directory.")
     different = _differences(folder, experiment)
     if different:
         raise UserError(

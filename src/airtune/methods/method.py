@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from airtune.config import Config
-from airtune.learning.adapter import Adapter
 from airtune.learning.config import TrainConfig
 from airtune.learning.data.examples import Examples
 from airtune.learning.phase import Phase, supervised
@@ -24,6 +23,9 @@ from airtune.scheduling.allocate import allocate
 from airtune.scheduling.plan import Plan
 from airtune.scheduling.selection import choose_randomly
 from airtune.wire import Dense, Payload, ValueType, encode
+
+if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
+    from airtune.learning.adapter import Adapter
 
 State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
 

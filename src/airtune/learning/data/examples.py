@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from airtune.learning.config import Task
-from airtune.learning.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # a label that takes no part in the loss
 _BUCKET = 8  # lengths are rounded up to a multiple of this
@@ -82,6 +84,8 @@ def tokenise(
     frame: pd.DataFrame, task: Task, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> Examples:
     """Tokenise a table's rows once, cut to ``max_tokens``; rows keep their order."""
+    from airtune.learning.quiet import quiet
+
     limit = min(max_tokens, tokenizer.model_max_length)
     texts = frame["text"].tolist()
     with quiet():  # the tokenizer would warn of long texts, which are cut below

@@ -1,0 +1,5 @@
+"""`python -m airtune` is `airtune`."""
+
+from airtune.cli import main
+
+main()

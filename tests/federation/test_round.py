@@ -1,0 +1,124 @@
+"""One round's bill, added up by hand from what crossed and what the links were."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from airtune.build import build, session
+from airtune.experiment import Experiment
+from airtune.federation import ledger
+from airtune.radio.cell import Cell
+
+
+def execute(values, folder):
+    experiment = Experiment(**values)
+    parts = build(experiment)
+    list(session(parts, experiment, folder).rounds())
+    rows = ledger.read(folder / "ledger.jsonl")
+    return experiment, parts, {k: [r for r in rows if r["row"] == k] for k in
+                               ("broadcast", "upload", "round")}  # fmt: skip
+
+
+def test_seconds_and_joules_add_up_by_hand(small, tmp_path):
+    cell = {"packet_error": 0.0, "allocation": "equal", "bandwidth_hz": 5e6, "devices": "laptop"}
+    experiment, parts, rows = execute(small(cell=cell, train={"rounds": 1}), tmp_path)
+    links = Cell(experiment.cell, 5, 0).links(1)
+    noise_hz = 10 ** ((-174 + 5 - 30) / 10)
+    power = 10 ** ((23 - 30) / 10)
+    finish, joules = [], 0.0
+    for row in rows["upload"]:
+        snr_hz = power * links.gain[row["client"]] / noise_hz
+        width = min(1e6, snr_hz / 10**-0.5)
+        rate = width * min(5.55, math.log2(1 + snr_hz / width / 10**0.2))
+        assert row["rate_bps"] == pytest.approx(rate, rel=1e-9)
+        assert row["seconds"] == pytest.approx(row["bits"] / rate, rel=1e-9)
+        assert row["snr_db"] == pytest.approx(10 * math.log10(snr_hz / 1e6))
+        # Two steps of eight texts, padded as the client padded them: 4 FLOPs per weight and token.
+        tokens = row["compute_seconds"] * (1e13 * 0.3) / (4 * parts.backbone.active_parameters)
+        assert tokens == pytest.approx(round(tokens))
+        assert 2 * 8 * 8 <= tokens <= 2 * 8 * 64
+        assert row["compute_joules"] == pytest.approx(40.0 * row["compute_seconds"])
+        assert row["joules"] == pytest.approx((power + 0.1) * row["seconds"])
+        finish.append(row["compute_seconds"] + row["seconds"])
+        joules += row["joules"] + row["compute_joules"]
+    (cast,) = rows["broadcast"]
+    down_hz = 10 ** ((33 - 30) / 10) * links.gain.min() / 10 ** ((-174 + 9 - 30) / 10)
+    width = min(5e6, down_hz / 10**-0.5)
+    rate = width * min(5.55, math.log2(1 + down_hz / width / 10**0.2))
+    assert cast["seconds"] == pytest.approx(cast["bits"] / rate)
+    assert cast["joules"] == pytest.approx(5 * 0.2 * cast["seconds"])
+    total = rows["round"][1]
+    assert total["seconds"] == pytest.approx(cast["seconds"] + max(finish))
+    assert total["joules"] == pytest.approx(joules + cast["joules"])
+    assert total["train_loss"] == pytest.approx(np.mean([row["loss"] for row in rows["upload"]]))
+
+
+def test_the_ideal_cell_costs_computing_only(small, tmp_path):
+    _, _, rows = execute(small(cell="ideal", train={"rounds": 1}), tmp_path)
+    assert all(row["seconds"] == row["joules"] == 0 for row in rows["upload"])
+    total = rows["round"][1]
+    assert total["seconds"] == pytest.approx(max(r["compute_seconds"] for r in rows["upload"]))
+    assert total["uplink_bits"] > 0
+    assert rows["upload"][0]["snr_db"] is None
+
+
+def test_what_misses_the_deadline_is_late_and_the_round_ends_there(small, tmp_path, monkeypatch):
+    # Planning believes that training is free, so the compute-bound clients come late.
+    values = small(
+        cell={
+            "deadline_s": 0.05,
+            "packet_error": 0.0,
+            "devices": ["edge-gpu", {"name": "slow", "peak_flops": 1e8, "power_w": 1.0}],
+        },
+        train={"rounds": 1},
+    )
+    monkeypatch.setattr("airtune.build._planned_seconds", lambda *_: np.zeros(5))
+    _, _, rows = execute(values, tmp_path)
+    status = {row["client"]: row["status"] for row in rows["upload"]}
+    assert status == {0: "delivered", 1: "late", 2: "delivered", 3: "late", 4: "delivered"}
+    total, cast = rows["round"][1], rows["broadcast"][0]
+    assert total["seconds"] == pytest.approx(cast["seconds"] + 0.05)
+    assert total["delivered"] == 3
+
+
+def test_a_round_in_which_nobody_can_be_reached_is_a_recorded_fact(small, tmp_path):
+    cell = {"preset": "urban-macro", "power_dbm": -40, "radius_m": 5000, "min_distance_m": 4000}
+    _, _, rows = execute(small(cell=cell, train={"rounds": 2}), tmp_path)
+    assert {row["status"] for row in rows["upload"]} == {"skipped"}
+    assert {row["reason"] for row in rows["upload"]} == {"outage"}
+    assert rows["broadcast"] == []
+    for total in rows["round"][1:]:
+        assert (total["delivered"], total["asked"], total["uplink_bits"]) == (0, 5, 0)
+        assert total["accuracy"] == rows["round"][0]["accuracy"]
+
+
+def test_a_weak_broadcast_is_missed_by_those_out_of_its_reach(small, tmp_path):
+    cell = {"base_station_power_dbm": -8, "power_dbm": 30}
+    _, _, rows = execute(small(cell=cell, train={"rounds": 2}), tmp_path)
+    statuses = [row["status"] for row in rows["upload"]]
+    assert {"missed", "delivered"} == set(statuses)
+    heard = sum(row["heard"] for row in rows["broadcast"])
+    assert heard == statuses.count("delivered")
+
+
+def test_averaging_weighs_clients_by_their_examples(small, tmp_path):
+    """After one SGD step the weighted mean equals the step of the pooled gradient."""
+    values = small(
+        cell="ideal",
+        clients={"partition": "quantity", "alpha": 1.0, "count": 3, "test_fraction": 0},
+        train={"rounds": 1, "local_steps": 1, "batch_size": 1000, "optimiser": "sgd",
+               "clip_norm": None, "learning_rate": 0.1},
+    )  # fmt: skip
+    experiment = Experiment(**values)
+    parts = build(experiment)
+    progress = session(parts, experiment, tmp_path)
+    list(progress.rounds())
+    pooled = Experiment(**{**values, "clients": {**values["clients"], "count": 1}})
+    alone = build(pooled)
+    whole = session(alone, pooled, tmp_path / "one") if (tmp_path / "one").mkdir() is None else None
+    list(whole.rounds())
+    for name, tensor in whole.adapter.items():
+        assert tensor.allclose(progress.adapter[name], atol=1e-6), name
