@@ -134,7 +134,13 @@ def small(tiny_encoder, tiny_llama, data_files):
             "data": data,
             "clients": {"count": 5, "partition": "iid"},
             "cell": {"preset": "urban-micro"},
-            "train": {"rounds": 3, "local_steps": 2, "batch_size": 8, "learning_rate": 1e-2},
+            "train": {
+                "rounds": 3,
+                "local_steps": 2,
+                "batch_size": 8,
+                "learning_rate": 1e-2,
+                "evaluate_every": 1,
+            },
         }
         for name, section in sections.items():
             merged = isinstance(section, dict) and isinstance(base.get(name), dict)

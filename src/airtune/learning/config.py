@@ -101,7 +101,7 @@ class TrainConfig(Config):
     optimiser: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     clip_norm: PositiveFloat | None = Field(1.0, description="per client; null: no clipping")
-    evaluate_every: PositiveInt = Field(1, description="rounds between evaluations")
+    evaluate_every: PositiveInt = Field(2, description="rounds between evaluations")
 
 
 class MachineConfig(Config):
