@@ -54,7 +54,8 @@ def test_a_user_runs_compares_reports_and_exports(airtune, description):
     assert "\x1b" not in done.stdout  # a pipe gets plain text
     folder = airtune.home / "runs" / "small"
     assert {path.name for path in folder.iterdir()} == {
-        "adapter", "checkpoint", "experiment.yaml", "ledger.jsonl", "report.html", "summary.json",
+        ".lock", "adapter", "checkpoint", "experiment.yaml", "ledger.jsonl", "report.html",
+        "summary.json",
     }  # fmt: skip
     for name in ("report.html", "ledger.jsonl", "summary.json", "adapter"):
         assert f"runs/small/{name}" in done.stdout
@@ -157,6 +158,8 @@ def test_a_corrupt_checkpoint_is_said_and_nothing_is_overwritten(airtune, descri
         (("compare", "nowhere", "--target", "7"), "--target: 7 is no accuracy"),
         (("report", "nowhere", "-o", "."), "is a directory"),
         (("export", "nowhere", "--to", "x"), "is not a run directory"),
+        (("run", "{x}", "--resume"), "no run below 'runs' holds this experiment"),
+        (("run", "{x}", "--set", "method.private=[clasifier.*]"), "names no trained tensor"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(airtune, description, arguments, sentence):

@@ -75,6 +75,8 @@ def test_the_machine_does_not_belong_to_the_result():
         ({"method": {"name": "fedavg", "value_type": "int4"}}, "method.value_type: .*float16"),
         ({"method": 3}, "method: give a method's name"),
         ({"machine": {"device": "tpu"}}, "'tpu' is no device"),
+        ({"machine": {"device": "cuda:abc"}}, "'cuda:abc' is no device"),
+        ({"cell": {"preset": [1]}}, "no cell preset"),
         ({"seed": -1}, "seed: input should be greater than or equal to 0"),
         ({"name": "a/b"}, "name: a name has letters"),
         (
@@ -94,6 +96,7 @@ def test_mistakes_are_one_sentence(values, sentence):
     ("text", "sentence"),
     [
         ("a: [1", "line 1: this is not YAML|line 2: this is not YAML"),
+        ("on: 3", "True: there is no such key"),
         ("- 1\n- 2\n", "is a mapping of keys, not a list"),
         ("\x00", "not YAML"),
     ],

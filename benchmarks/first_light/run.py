@@ -1,6 +1,6 @@
 """First light: Banking77 by federated LoRA over a cell; writes results.json, figure.png, README.md.
 
-    .venv/bin/python benchmarks/first_light/run.py \
+    .venv/bin/python -m benchmarks.first_light.run \
         --data ../shared/data/banking77 --model ../shared/models/minilm-l6-v2
 """
 
@@ -10,23 +10,17 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import tempfile
 from pathlib import Path
 
 import airtune
 from airtune.experiment import read_experiment
+from benchmarks.picture import photograph
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "banking77.yaml"
-COMMAND = "python benchmarks/first_light/run.py --data DIR --model DIR"
-CHROMIUM = [
-    "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--virtual-time-budget=10000", "--window-size=1200,1320",
-]  # fmt: skip
+COMMAND = "python -m benchmarks.first_light.run --data DIR --model DIR"
 
 
 def main() -> None:
@@ -34,7 +28,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of train.csv and test.csv")
     parser.add_argument("--model", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--keep", type=Path, help="where the run directories go")
+    parser.add_argument("--keep", type=Path, help="where the run directories go or are")
     arguments = parser.parse_args()
     keep = arguments.keep or Path(tempfile.mkdtemp())
     runs = []
@@ -48,11 +42,12 @@ def main() -> None:
                 f"seed={seed}",
             ],
         )
-        runs.append(airtune.run(experiment, keep / f"seed-{seed}", on_round=print))
+        folder = keep / f"seed-{seed}"
+        runs.append(airtune.run(experiment, folder, resume=folder.exists(), on_round=print))
     results = collect(runs, arguments.seeds)
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (HERE / "README.md").write_text(readme(results))
-    picture(runs[0])
+    photograph(runs[0].path / "report.html", HERE / "figure.png")
 
 
 def collect(runs: list[airtune.Run], seeds: list[int]) -> dict:
@@ -167,19 +162,6 @@ def readme(results: dict) -> str:
             "",
         ]
     )
-
-
-def picture(run: airtune.Run) -> None:
-    """Photograph the run's report, where Chromium is installed."""
-    if shutil.which("chromium") is None:
-        print("figure.png not drawn: chromium is not installed")
-        return
-    with tempfile.TemporaryDirectory() as profile:
-        subprocess.run(
-            [*CHROMIUM, f"--user-data-dir={profile}",
-             f"--screenshot={HERE / 'figure.png'}", (run.path / "report.html").resolve().as_uri()],
-            check=True, capture_output=True,
-        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from airtune import folder as folders
 from airtune.build import Parts, build, session
 from airtune.errors import UserError
 from airtune.experiment import Experiment
+from airtune.federation.ledger import plain
 from airtune.federation.records import RoundRow
 from airtune.federation.session import Session
 from airtune.learning.export import write_adapter
@@ -37,14 +38,14 @@ def run(
     described = experiment or Experiment()
     versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
     described = described.model_copy(update={"versions": versions})
-    target = folders.choose(described, out, resume)
+    folders.choose(described, out, resume)  # before minutes go into models and data
     parts = build(described)
-    folders.create(target, described)
-    progress = session(parts, described, target)
-    for totals in progress.rounds():
-        if on_round is not None:
-            on_round(totals)
-    _finish(target, described, parts, progress)
+    with folders.held(described, out, resume) as target:
+        progress = session(parts, described, target)
+        for totals in progress.rounds():
+            if on_round is not None:
+                on_round(totals)
+        _finish(target, described, parts, progress)
     return Run(target)
 
 
@@ -55,6 +56,10 @@ def load(path: str | Path) -> Run:
 
 def write_report(runs: Sequence[Run], path: str | Path) -> None:
     """Write one self-contained HTML file about one run or several compared."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output: '{path}' cannot be written ({error.strerror}).") from error
     html.write_report([each.view() for each in runs], Path(path))
 
 
@@ -65,16 +70,21 @@ def export(source: Run, to: str | Path) -> Path:
         raise UserError(f"'{source.path}' has not finished; continue it with airtune run --resume.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--to: '{target}' exists and is not an empty directory; name a new one.")
-    shutil.copytree(adapter, target, dirs_exist_ok=True)
+    try:
+        shutil.copytree(adapter, target, dirs_exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--to: '{target}' cannot be written ({error}).") from error
     return target
 
 
 def _finish(target: Path, experiment: Experiment, parts: Parts, progress: Session) -> None:
-    labels = parts.table.classes
-    write_adapter(parts.model, progress.adapter, labels, target / "adapter")
+    unfinished, adapter = target / "adapter.tmp", target / "adapter"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    write_adapter(parts.model, progress.adapter, parts.table.classes, unfinished)
+    shutil.rmtree(adapter, ignore_errors=True)
+    unfinished.rename(adapter)
     summary = _summarise(target, experiment, parts, progress)
-    text = json.dumps(summary, indent=2) + "\n"
-    (target / "summary.json").write_text(text, encoding="utf-8")
+    folders.write(target / "summary.json", json.dumps(plain(summary), indent=2) + "\n")
     write_report([Run(target)], target / "report.html")
 
 
@@ -95,6 +105,7 @@ def _summarise(
         "best_accuracy": float(history["accuracy"].max()),
         "personal_accuracy": float(last["personal_accuracy"]),
         "personal_accuracies": progress.personal,
+        "client_names": parts.client_names,
         "loss": float(last["loss"]),
         "perplexity": float(last["perplexity"]) if causal else None,
         "uplink_bits": int(last["total_uplink_bits"]),

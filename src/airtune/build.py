@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from airtune import keyed
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation.evaluation import Evaluator
@@ -26,6 +27,8 @@ from airtune.methods.registry import find
 from airtune.radio.cell import Cell
 from airtune.radio.compute import compute_seconds, flops
 
+_DRAWS = 8  # batches from which the length of a client's batch is estimated
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -39,6 +42,7 @@ class Parts:
     clients: InProcess
     evaluator: Evaluator
     cell: Cell
+    client_names: list[str]
 
 
 def build(experiment: Experiment) -> Parts:
@@ -47,10 +51,11 @@ def build(experiment: Experiment) -> Parts:
     device = _device(experiment.machine)
     table = load_table(experiment.data, seed)
     shares = partition(table.train, experiment.clients, seed)
-    backbone = load_backbone(experiment.model, table.task, len(table.classes) or None, device, seed)
+    backbone = load_backbone(experiment.model, table.task, len(table.classes) or None, device)
+    limit = min(experiment.model.max_tokens, backbone.longest)
     model = AdaptedModel(backbone, experiment.adapter, table.task, seed)
     pool, test = (
-        tokenise(frame, table.task, backbone.tokenizer, experiment.model.max_tokens)
+        tokenise(frame, table.task, backbone.tokenizer, limit)
         for frame in (table.train, table.test)
     )
     data = [pool.select(share.train) for share in shares]
@@ -68,7 +73,8 @@ def build(experiment: Experiment) -> Parts:
     clients = InProcess(method, learner, data)
     evaluator = Evaluator(learner, clients, test, pool, [share.test for share in shares])
     cell = Cell(experiment.cell, len(shares), seed)
-    return Parts(table, backbone, model, learner, method, clients, evaluator, cell)
+    names = [share.name for share in shares]
+    return Parts(table, backbone, model, learner, method, clients, evaluator, cell, names)
 
 
 def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
@@ -78,7 +84,6 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
         parts.clients,
         parts.cell,
         parts.backbone.active_parameters,
-        parts.model.slots.shapes,
     )
     return Session(
         folder,
@@ -108,8 +113,12 @@ def _planned_seconds(
 ) -> np.ndarray:
     """Return each client's expected seconds of local training in a round, [clients]."""
     train: TrainConfig = experiment.train
-    tokens = [
-        train.local_steps * min(train.batch_size, len(own)) * own.lengths().mean() for own in data
-    ]
+    tokens = []
+    for client, own in enumerate(data):
+        # Padding is computed too, so plan with the lengths of batches, not of examples.
+        rows = min(train.batch_size, len(own))
+        rng = keyed.generator(experiment.seed, "planned length", client)
+        draws = [own.padded_length(rng.integers(len(own), size=rows)) for _ in range(_DRAWS)]
+        tokens.append(train.local_steps * rows * float(np.mean(draws)))
     work = flops("peft", backbone.active_parameters, tokens)
     return compute_seconds(experiment.cell.devices, np.arange(len(data)), work)

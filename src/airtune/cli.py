@@ -61,8 +61,12 @@ def run(
     from airtune.progress import RunProgress
     from airtune.report.tables import run_table
 
-    with RunProgress(console, experiment.train.rounds, quiet) as progress:
-        finished = api.run(experiment, out, resume, progress)
+    try:
+        with RunProgress(console, experiment.train.rounds, quiet) as progress:
+            finished = api.run(experiment, out, resume, progress)
+    except KeyboardInterrupt:
+        typer.echo("airtune: stopped; the same command with --resume continues.", err=True)
+        raise typer.Exit(130) from None
     console.print(run_table(finished.view()))
     for name, what in (
         ("report.html", "charts, open it in a browser"),
@@ -90,7 +94,7 @@ def methods() -> None:
 
     table = Table("method", "what it is", box=None, header_style="bold")
     for name in registry.names():
-        table.add_row(name, (registry.find(name).__doc__ or "").strip().splitlines()[0])
+        table.add_row(name, registry.describe(name))
     console.print(table)
 
 
@@ -119,12 +123,12 @@ def report(
     ),
 ) -> None:
     """Write one self-contained HTML report about one run or several."""
-    from airtune.report.html import write_report
+    from airtune.api import write_report
     from airtune.results import Run
 
     if output.is_dir():
         raise UserError(f"--output: '{output}' is a directory; name a file.")
-    write_report([Run(path).view() for path in runs], output)
+    write_report([Run(path) for path in runs], output)
     console.print(str(output), soft_wrap=True, highlight=False)
 
 
@@ -147,6 +151,3 @@ def main() -> None:
     except UserError as error:
         print(f"airtune: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("airtune: stopped; continue with --resume.", file=sys.stderr)
-        sys.exit(130)

@@ -115,6 +115,11 @@ def read_experiment(path: str | Path, overrides: Iterable[str] = ()) -> Experime
         )
     for override in overrides:
         _apply(values, override)
+    odd = next((key for key in values if not isinstance(key, str)), None)
+    if odd is not None:
+        raise UserError(
+            f"{odd}: there is no such key; {nearest(str(odd), Experiment.model_fields)}"
+        )
     return Experiment(**values)
 
 

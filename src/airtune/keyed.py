@@ -27,4 +27,6 @@ def integer(seed: int, purpose: str, *indices: int) -> int:
 
 def _sequence(seed: int, purpose: str, *indices: int) -> np.random.SeedSequence:
     # crc32 rather than hash(): the latter changes between interpreter starts.
-    return np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *indices])
+    # The count keeps (1,) and (1, 0) apart, which zero padding inside would make one.
+    entropy = [seed, zlib.crc32(purpose.encode()), len(indices), *indices]
+    return np.random.SeedSequence(entropy)

@@ -54,7 +54,10 @@ class Run:
         path = self.path / "summary.json"
         if not path.is_file():
             raise _unfinished(self.path)
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"'{path}' is damaged: {error}.") from error
         return summary
 
     @cached_property
@@ -72,7 +75,7 @@ class Run:
         from airtune.report.view import RunView
 
         text = (self.path / "experiment.yaml").read_text(encoding="utf-8")
-        return RunView(self.path.name, self.history, self.uploads, self.summary, text)
+        return RunView(self.path.resolve().name, self.history, self.uploads, self.summary, text)
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
@@ -82,6 +85,8 @@ class Run:
             rows = ledger.read(self.path / "ledger.jsonl")
         except ValueError as error:
             raise UserError(f"'{self.path / 'ledger.jsonl'}' is damaged: {error}.") from error
+        if not all(isinstance(row, dict) and "row" in row for row in rows):
+            raise UserError(f"'{self.path / 'ledger.jsonl'}' is damaged: a line is no ledger row.")
         if not any(row["row"] == "round" for row in rows):
             raise UserError(f"'{self.path}' has no finished round yet.")
         return rows

@@ -12,7 +12,7 @@ from airtune.federation import ledger
 from airtune.federation.interface import Order
 from airtune.methods import registry
 from airtune.radio.grant import Grant
-from airtune.wire import Dense, decode, encode
+from airtune.wire import Dense, WireError, decode, encode
 
 METHODS = [{"name": name} for name in registry.names()]
 PRIVATE = [{"name": name, "private": ["classifier.*", "*.lora_B.*"]} for name in registry.names()]
@@ -150,6 +150,11 @@ def test_a_payload_of_garbage_is_refused_and_the_run_goes_on(method, small, tmp_
     list(progress.rounds())
     statuses = {row["client"]: row["status"] for row in rows(tmp_path, "upload")}
     assert [statuses[c] for c in range(5)] == ["refused"] * 3 + ["delivered"] * 2
+    # A client cannot push private tensors into the federation either.
+    private = {n: t for n, t in parts.model.initial.items() if not parts.method.is_shared(n)}
+    if private:
+        with pytest.raises(WireError, match="not part of"):
+            decode(encode(Dense(private)), parts.method.uplink_shapes())
     assert all(bool(torch.isfinite(t).all()) for t in progress.adapter.values())
 
 

@@ -45,6 +45,13 @@ def test_what_was_not_committed_is_cut_off(tmp_path):
     assert [row["delivered"] for row in ledger.read(path)] == [0, 5]
 
 
+def test_a_ledger_shorter_than_its_checkpoint_says_is_damage(tmp_path):
+    (tmp_path / "l").write_text("{}\n")
+    with pytest.raises(UserError, match="shorter than its checkpoint"):
+        Ledger(tmp_path / "l", 100)
+    assert (tmp_path / "l").read_text() == "{}\n"
+
+
 def test_json_has_no_nan_and_no_infinity(tmp_path):
     Ledger(tmp_path / "l").append([UploadRow(1, 0, "lost", granted_bits=math.inf, snr_db=math.nan)])
     text = (tmp_path / "l").read_text()
@@ -105,7 +112,10 @@ def test_a_kill_while_saving_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path) == {"round": 1}
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:50], lambda b: b"", lambda b: b"x" * len(b)])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:50], lambda b: b"", lambda b: b"x" * len(b), lambda b: b[:-9] + b"?" + b[-8:]],
+)
 def test_a_damaged_checkpoint_is_said(tmp_path, damage):
     checkpoint.save(tmp_path, {"round": 1, "t": torch.zeros(100)})
     file = tmp_path / "state.safetensors"

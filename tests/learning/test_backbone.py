@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 def test_a_sentence_encoder_is_pooled_by_the_mean_of_its_unmasked_tokens(tiny_encoder):
     from transformers import AutoModel, AutoTokenizer
 
-    loaded = load_backbone(ModelConfig(name=tiny_encoder), "classification", 3, CPU, 0)
+    loaded = load_backbone(ModelConfig(name=tiny_encoder), "classification", 3, CPU)
     assert (loaded.pooling, loaded.fresh) == ("mean", ("classifier",))
     model = loaded.module
     torch.nn.init.normal_(model.classifier.weight)
@@ -41,7 +42,7 @@ def test_a_sentence_encoder_is_pooled_by_the_mean_of_its_unmasked_tokens(tiny_en
 @pytest.mark.parametrize("pooling", ["cls", "last"])
 def test_other_poolings_read_the_first_or_the_last_token(tiny_encoder, pooling):
     loaded = load_backbone(
-        ModelConfig(name=tiny_encoder, pooling=pooling), "classification", 3, CPU, 0
+        ModelConfig(name=tiny_encoder, pooling=pooling), "classification", 3, CPU
     )
     torch.nn.init.normal_(loaded.module.classifier.weight)
     ids = torch.tensor([[1, 5, 6, 2, 0, 0]])
@@ -97,10 +98,10 @@ def test_a_causal_adapter_loads_on_the_plain_model(small, tiny_llama, tmp_path):
 
 
 def test_parameters_that_count_for_arithmetic_leave_the_tables_out(tiny_encoder, tiny_llama):
-    encoder = load_backbone(ModelConfig(name=tiny_encoder), "classification", 3, CPU, 0)
+    encoder = load_backbone(ModelConfig(name=tiny_encoder), "classification", 3, CPU)
     tables = (400 + 64 + 2) * 32
     assert encoder.parameters - encoder.active_parameters == tables
-    decoder = load_backbone(ModelConfig(name=tiny_llama), "causal", None, CPU, 0)
+    decoder = load_backbone(ModelConfig(name=tiny_llama), "causal", None, CPU)
     assert decoder.parameters - decoder.active_parameters == 400 * 32  # untied: one table
 
 
@@ -137,3 +138,57 @@ def test_the_hub_is_asked_once_and_answers_fast(monkeypatch):
     hub.reachable.cache_clear()
     assert hub.reachable() is False
     hub.reachable.cache_clear()
+
+
+def test_an_encoder_is_no_causal_model(small, tiny_encoder):
+    with pytest.raises(UserError, match="it is an encoder; name a causal language model"):
+        build(Experiment(**small("causal", model={"name": tiny_encoder})))
+
+
+def test_texts_are_cut_to_the_positions_that_a_model_has(small, tiny_encoder, tmp_path):
+    from transformers import AutoTokenizer, RobertaConfig, RobertaModel
+
+    parts = build(Experiment(**small(model={"max_tokens": 5000})))
+    assert parts.backbone.longest == 64
+    AutoTokenizer.from_pretrained(tiny_encoder, model_max_length=5000).save_pretrained(tmp_path)
+    config = RobertaConfig(
+        vocab_size=400, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=40, pad_token_id=1,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path)
+    roberta = load_backbone(
+        ModelConfig(name=str(tmp_path), pooling="mean"), "classification", 3, CPU
+    )
+    assert roberta.longest == 38  # positions start at 2
+    ids = torch.full((1, 38), 5)
+    assert roberta.module(ids, torch.ones_like(ids)).logits.shape == (1, 3)
+
+
+def test_a_decoder_classifies_and_its_readme_loads_it(small, tiny_llama, tmp_path):
+    """GPT-2 too: its Conv1D layers take LoRA, and it has no padding token of its own."""
+    from peft import PeftModel
+    from transformers import AutoTokenizer, GPT2Config, GPT2Model
+
+    from airtune.learning.export import write_adapter
+
+    source = tmp_path / "gpt2"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(source)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": 400}
+    GPT2Model(GPT2Config(**sizes, bos_token_id=1, eos_token_id=2)).save_pretrained(source)
+    parts = build(Experiment(**small(model={"name": str(source)})))
+    assert parts.backbone.fresh == ("score",)
+    assert parts.model.slots.stacked
+    adapter = {n: t + 0.02 for n, t in parts.model.initial.items()}
+    folder = tmp_path / "adapter"
+    write_adapter(parts.model, adapter, parts.table.classes, folder)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.S)
+    namespace = {}
+    exec(code.replace('"."', repr(str(folder))), namespace)
+    assert isinstance(namespace["model"], PeftModel)
+    batch = parts.evaluator._test.batch(torch.arange(3).numpy())
+    parts.model.slots.load([adapter])
+    with torch.no_grad():
+        got = namespace["model"](batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        assert torch.allclose(got, parts.model.logits(batch), atol=1e-5)

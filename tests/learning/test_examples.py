@@ -23,7 +23,7 @@ def test_batches_pad_to_their_own_longest_rounded_up_to_eight():
 
 def test_loss_falls_on_the_response_only(tiny_llama):
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
-    frame = pd.DataFrame({"prompt": ["show the latency\n"], "text": ["it is high"]})
+    frame = pd.DataFrame({"_prompt": ["show the latency\n"], "_text": ["it is high"]})
     data = tokenise(frame, "causal", tokenizer, 64)
     batch = data.batch(np.array([0]))
     prompt = tokenizer("show the latency\n", add_special_tokens=False)["input_ids"]
@@ -39,7 +39,7 @@ def test_loss_falls_on_the_response_only(tiny_llama):
 
 def test_a_long_prompt_loses_its_beginning_and_keeps_room_for_the_response(tiny_llama):
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
-    frame = pd.DataFrame({"prompt": ["cell " * 100], "text": ["it is high " * 3]})
+    frame = pd.DataFrame({"_prompt": ["cell " * 100], "_text": ["it is high " * 3]})
     data = tokenise(frame, "causal", tokenizer, 20)
     assert data.lengths().tolist() == [20]
     assert (data.batch(np.array([0]))["labels"] != IGNORED).sum() >= 9

@@ -11,7 +11,7 @@ from airtune.learning.config import ClientsConfig
 from airtune.learning.data.partition import partition
 
 FRAME = pd.DataFrame(
-    {"label": np.repeat(np.arange(10), 100), "who": [f"w{i % 7}" for i in range(1000)]}
+    {"_label": np.repeat(np.arange(10), 100), "who": [f"w{i % 7}" for i in range(1000)]}
 )
 
 
@@ -41,7 +41,7 @@ def test_every_row_is_held_once_and_the_own_test_part_is_apart(keys):
 
 def skew(parts):
     """Mean total-variation distance between a client's label mix and the whole's."""
-    mixes = [np.bincount(FRAME["label"][share.train], minlength=10) for share in parts]
+    mixes = [np.bincount(FRAME["_label"][share.train], minlength=10) for share in parts]
     return np.mean([np.abs(mix / mix.sum() - 0.1).sum() / 2 for mix in mixes])
 
 
@@ -49,7 +49,7 @@ def test_a_small_alpha_is_more_skewed_and_a_large_one_approaches_iid():
     measured = [skew(shares(alpha=alpha)) for alpha in (0.1, 1.0, 100.0)]
     assert measured[0] > measured[1] > measured[2]
     assert measured[2] < 0.1
-    assert skew(shares(partition="iid")) < 0.12
+    assert skew(shares(partition="iid")) < 0.15  # sampling noise of 90 rows in ten classes
 
 
 def test_quantity_keeps_the_mix_but_not_the_size():

@@ -28,18 +28,23 @@ def files(tmp_path):
     ROWS.to_csv(paths["csv"], index=False)
     ROWS.to_json(paths["jsonl"], orient="records", lines=True)
     ROWS.to_parquet(paths["parquet"])
-    for kind in ("csv", "jsonl"):
+    for kind in ("csv", "jsonl", "parquet"):
         paths[f"{kind}.gz"] = tmp_path / f"rows.{kind}.gz"
         paths[f"{kind}.gz"].write_bytes(gzip.compress(paths[kind].read_bytes()))
     return paths
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet", "parquet.gz"])
 def test_every_kind_of_file_gives_the_same_rows(files, kind):
     table = load(train=str(files[kind]), test=str(files[kind]))
     assert table.task == "classification"
-    assert table.train["text"].tolist() == ["NA", "two", "None", "four"]  # text, not missing values
-    assert table.train["label"].tolist() == [0, 1, 0, 1]
+    assert table.train["_text"].tolist() == [
+        "NA",
+        "two",
+        "None",
+        "four",
+    ]  # text, not missing values
+    assert table.train["_label"].tolist() == [0, 1, 0, 1]
     assert table.train["who"].tolist() == ["a", "b", "a", "b"]
     assert table.classes == ["0", "1"]
 
@@ -49,7 +54,7 @@ def test_named_labels_are_numbered_in_order_of_their_names(tmp_path):
     pd.DataFrame({"q": ["x", "y", "z"], "c": ["pear", "apple", "pear"]}).to_csv(path, index=False)
     table = load(train=str(path), test=str(path), text="q", label="c")
     assert table.classes == ["apple", "pear"]
-    assert table.train["label"].tolist() == [1, 0, 1]
+    assert table.train["_label"].tolist() == [1, 0, 1]
 
 
 def test_without_a_test_file_a_tenth_is_held_out(tmp_path):
@@ -57,7 +62,7 @@ def test_without_a_test_file_a_tenth_is_held_out(tmp_path):
     pd.DataFrame({"text": [f"t{i}" for i in range(50)], "label": [0, 1] * 25}).to_csv(path)
     table = load(train=str(path))
     assert len(table.train) == 45
-    assert not set(table.train["text"]) & set(table.test["text"])
+    assert not set(table.train["_text"]) & set(table.test["_text"])
 
 
 def test_instructions_join_prompt_columns_and_leave_out_empty_ones(tmp_path):
@@ -66,7 +71,7 @@ def test_instructions_join_prompt_columns_and_leave_out_empty_ones(tmp_path):
     path.write_text("\n".join(json.dumps(row) for row in rows))
     table = load(train=str(path), test=str(path), prompt=["i", "c"], response="o")
     assert table.task == "causal"
-    assert table.train["prompt"].tolist() == ["Add\n1+1\n", "Greet\n"]
+    assert table.train["_prompt"].tolist() == ["Add\n1+1\n", "Greet\n"]
 
 
 def test_text_alone_is_language_modelling(tmp_path):
@@ -86,6 +91,7 @@ def test_text_alone_is_language_modelling(tmp_path):
         ("text,label\n", {}, "has no rows"),
         ("", {}, "cannot be read as csv"),
         ("text,label\n1,0\n2,1\n", {}, "holds no text"),
+        ("text,label\na,0\nb,\n", {}, "row 2 .* has no label"),
         ("p,r\na,b\nc, \n", {"prompt": "p", "response": "r"}, "row 2 .* empty response"),
     ],
 )
@@ -129,4 +135,54 @@ def test_limits_draw_the_same_rows_every_time():
     first, second = (load(train_limit=50, test_limit=20) for _ in range(2))
     assert len(first.train) == 50
     assert len(first.test) == 20
-    assert first.train["text"].tolist() == second.train["text"].tolist()
+    assert first.train["_text"].tolist() == second.train["_text"].tolist()
+
+
+def test_a_data_set_of_the_hub_keeps_its_splits(tmp_path, monkeypatch):
+    """datasets reads a folder as it reads a repository of the hub: same call, same splits."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    ROWS.to_parquet(folder / "train.parquet")
+    ROWS.head(2).to_parquet(folder / "test.parquet")
+    table = load(name=str(folder))
+    assert (len(table.train), len(table.test)) == (4, 2)
+    assert table.classes == ["0", "1"]
+
+
+def test_labels_that_are_missing_or_of_two_kinds_are_refused(tmp_path):
+    for rows, message in (
+        ('{"text": "a", "label": "x"}\n{"text": "b", "label": null}', "row 2 .* has no label"),
+        ('{"text": "a", "label": "x"}\n{"text": "b", "label": 3}', "mixes words and numbers"),
+        ('{"text": "a", "label": [1]}\n{"text": "b", "label": [2]}', "row 1 .* has a list"),
+    ):
+        (tmp_path / "x.jsonl").write_text(rows)
+        with pytest.raises(UserError, match=message):
+            load(train=str(tmp_path / "x.jsonl"), test=str(tmp_path / "x.jsonl"))
+
+
+def test_a_rare_class_stays_to_learn_from_when_a_tenth_is_held_out(tmp_path):
+    labels = ["common"] * 40 + [f"rare{i}" for i in range(20)]
+    frame = pd.DataFrame({"text": [f"t{i}" for i in range(60)], "label": labels})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    table = load(train=str(tmp_path / "x.csv"))
+    assert len(table.test) == 6
+    assert len(table.classes) == 21
+
+
+def test_files_that_break_while_being_read_are_said(tmp_path):
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"text,label\na,0\n" * 50)[:-20])
+    (tmp_path / "y.jsonl").write_text("5\n6\n")
+    for name in ("x.csv.gz", "y.jsonl"):
+        with pytest.raises(UserError, match=r"cannot be read as|has no column"):
+            load(train=str(tmp_path / name), test=str(tmp_path / name))
+
+
+def test_the_data_keeps_its_own_columns(tmp_path):
+    frame = pd.DataFrame({"text": ["a", "b"], "sentence": ["x", "y"], "label": [0, 1]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    table = load(train=str(tmp_path / "x.csv"), test=str(tmp_path / "x.csv"), text="sentence")
+    assert table.train["text"].tolist() == ["a", "b"]
+    assert table.train["_text"].tolist() == ["x", "y"]

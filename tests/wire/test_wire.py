@@ -114,3 +114,21 @@ def test_wrong_headers_are_refused(body, message):
 def test_tensors_that_do_not_fit_the_adapter_are_refused(arrays, message):
     with pytest.raises(WireError, match=message):
         decode(container.pack(1, {}, arrays), SHAPES)
+
+
+@pytest.mark.parametrize(
+    "meta", [b"[" * 60000, b'{"a":' + b"1" * 5000 + b"}", b'{"a":[1]}', b"\xff{}"]
+)
+def test_scalars_made_to_break_the_parser_are_refused(meta):
+    header = b"AIRT" + struct.pack("<BBHIQ", 1, 1, 0, len(meta), 0)
+    with pytest.raises(WireError):
+        container.unpack(sealed(header + meta))
+
+
+def test_too_many_scalars_and_impossible_empty_shapes_are_refused():
+    meta = b'{"a":"' + b"x" * 70000 + b'"}'
+    with pytest.raises(WireError, match="too many"):
+        container.unpack(sealed(b"AIRT" + struct.pack("<BBHIQ", 1, 1, 0, len(meta), 0) + meta))
+    table = struct.pack("<BB", 0, 1) + b"x" + struct.pack("<BB4I", 0, 4, 0, *[2**32 - 1] * 3)
+    with pytest.raises(WireError, match="impossible shape"):
+        container.unpack(sealed(b"AIRT" + struct.pack("<BBHIQ", 1, 1, 1, 0, 0) + table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -24,10 +25,11 @@ def save(folder: Path, tree: dict[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_strip(tree, "", tensors))
     temporary = folder / f"{_FILE}.tmp"
-    save_file(tensors, temporary, metadata={"structure": structure})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    metadata = {"structure": structure, "digest": _digest(structure, tensors)}
+    save_file(tensors, temporary, metadata=metadata)
+    _sync(temporary)
     temporary.replace(folder / _FILE)
+    _sync(folder)  # or the new name may not survive a power cut
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -37,8 +39,12 @@ def load(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            structure = json.loads(file.metadata()["structure"])
-            return _fill(structure, file)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            structure, digest = file.metadata()["structure"], file.metadata()["digest"]
+        if digest != _digest(structure, tensors):
+            raise ValueError("its digest does not match")
+        tree: dict[str, Any] = _fill(json.loads(structure), tensors)
+        return tree
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
             f"{path}: this checkpoint is corrupt ({error}); start again with another --out, or "
@@ -60,12 +66,28 @@ def _strip(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     return node
 
 
-def _fill(node: Any, file: Any) -> Any:
+def _fill(node: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, list):
-        return [_fill(value, file) for value in node]
+        return [_fill(value, tensors) for value in node]
     if not isinstance(node, dict):
         return node
     if _TENSOR in node:
-        tensor: torch.Tensor = file.get_tensor(node[_TENSOR])
-        return tensor
-    return {key: _fill(value, file) for key, value in node["items"]}
+        return tensors[node[_TENSOR]]
+    return {key: _fill(value, tensors) for key, value in node["items"]}
+
+
+def _digest(structure: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(structure.encode(), digest_size=16)
+    for name in sorted(tensors):
+        if tensors[name].numel():
+            flat = tensors[name].contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

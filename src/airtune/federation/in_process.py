@@ -23,10 +23,6 @@ class InProcess:
         self._method, self._learner, self._data = method, learner, data
         self.states: dict[int, State] = {}
 
-    def clients(self) -> Sequence[int]:
-        """Return the indices of all clients."""
-        return range(len(self._data))
-
     def exchange(self, orders: Sequence[Order]) -> list[Reply]:
         """Receive, train and answer for every order."""
         clients = [self._client(order.client, order.round, order.message) for order in orders]
@@ -42,24 +38,23 @@ class InProcess:
 
     def personal_adapter(self, client: int, round: int, message: bytes) -> Adapter:
         """Return the adapter that a client would use if it heard this broadcast now."""
-        return self._client(client, round, message, keep=False).adapter
+        return self._client(client, round, message).adapter
 
-    def _client(self, index: int, round: int, message: bytes, keep: bool = True) -> Client:
-        state = self.states.get(index, {})
-        state = state if keep else copy.deepcopy(state)
+    def _client(self, index: int, round: int, message: bytes) -> Client:
+        # A copy, kept only once the round went well: a broken update must not live on.
+        state = copy.deepcopy(self.states.get(index, {}))
         initial = self._learner.model.initial
         client = Client(index, round, self._data[index], dict(initial), state)
-        self._method.receive(client, decode(message, self._learner.model.slots.shapes))
+        self._method.receive(client, decode(message, self._method.downlink_shapes()))
         return client
 
     def _answer(self, order: Order, client: Client, task: Task) -> Reply:
         if task.diverged or not _finite(task.adapter):
-            # The client keeps the state it had: a broken update must not live on.
             problem = "training loss was not finite"
-            return Reply(order.client, None, None, task.tokens, problem)
+            return Reply(order.client, None, None, task.tokens, problem, diverged=True)
         client.adapter = task.adapter
         payload = self._method.upload(client, order.grant)
-        if client.state:
+        if client.state or order.client in self.states:
             self.states[order.client] = client.state
         if payload is None:
             return Reply(order.client, None, task.loss, task.tokens, "nothing to send")

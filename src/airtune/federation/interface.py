@@ -23,8 +23,8 @@ class Order:
 class Reply:
     """What a client gives back: bytes for the uplink (or none), and what its training took.
 
-    ``loss`` is the mean training loss, None if it was not finite; ``tokens`` were trained on;
-    ``problem`` says why there is no message.
+    ``loss`` is the mean training loss of all steps, None without one or if ``diverged``;
+    ``tokens`` were trained on; ``problem`` says why there is no message.
     """
 
     client: int
@@ -32,14 +32,11 @@ class Reply:
     loss: float | None
     tokens: int
     problem: str | None = None
+    diverged: bool = False
 
 
 class Federation(Protocol):
     """The clients of an experiment, in this process or elsewhere."""
-
-    def clients(self) -> Sequence[int]:
-        """Return which clients exist now."""
-        ...
 
     def exchange(self, orders: Sequence[Order]) -> list[Reply]:
         """Carry out the orders and return the replies, in the order of the orders."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from airtune.errors import UserError
 from airtune.federation.records import LedgerRow, as_dict
 
 Row = dict[str, Any]
@@ -26,14 +27,18 @@ class Ledger:
     def __init__(self, path: Path, keep_bytes: int = 0) -> None:
         """Open ``path``; what lies behind the first ``keep_bytes`` was not committed and goes."""
         path.touch()
+        if path.stat().st_size < keep_bytes:
+            raise UserError(
+                f"'{path}' is shorter than its checkpoint says; start again in another directory."
+            )
         os.truncate(path, keep_bytes)
         self._path = path
         self.size = keep_bytes
 
     def append(self, rows: Iterable[LedgerRow]) -> None:
         """Write rows to disk and wait until they are there."""
-        plain = (_plain(as_dict(row)) for row in rows)
-        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in plain)
+        cleaned = (plain(as_dict(row)) for row in rows)
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in cleaned)
         with self._path.open("ab") as file:
             file.write(text.encode())
             file.flush()
@@ -66,8 +71,8 @@ def _without(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "row"}
 
 
-def _plain(row: Row) -> Row:
-    """Replace what JSON cannot say (NaN, infinity) by null."""
+def plain(row: Row) -> Row:
+    """Return a row with null for what JSON cannot say (NaN, infinity)."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()

@@ -19,7 +19,7 @@ from airtune.radio.cell import Cell, Links
 from airtune.radio.compute import compute_joules, compute_seconds, flops
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
-from airtune.wire import Shapes, WireError, decode, encode
+from airtune.wire import WireError, decode, encode
 
 
 @dataclass
@@ -41,14 +41,12 @@ class RoundRunner:
         federation: Federation,
         cell: Cell,
         parameters: int,
-        shapes: Shapes,
-        now: float = 0.0,
     ) -> None:
-        """``parameters`` take part in a token's arithmetic; ``shapes`` are the adapter's."""
-        self.clock: Clock[tuple[Reply, UploadRow]] = Clock(now)
+        """Set up; ``parameters`` are those that take part in a token's arithmetic."""
+        self.clock: Clock[UploadRow] = Clock()
         self._method, self._federation, self._cell = method, federation, cell
         self._air = Air(cell.config, cell.seed)
-        self._parameters, self._shapes = parameters, shapes
+        self._parameters = parameters
         self._weights = method.setup.examples / method.setup.examples.sum()
 
     def run(self, state: State, round: int) -> Outcome:
@@ -59,17 +57,18 @@ class RoundRunner:
         messages: list[BroadcastRow | UploadRow] = [
             UploadRow(round, client, "skipped", reason) for client, reason in plan.skipped.items()
         ]
-        deliveries: list[Delivery] = []
+        payloads: dict[int, Any] = {}
         if plan.grants:
             message = encode(self._method.broadcast(state, plan))
             cast, orders, missed = self._broadcast(message, plan, links)
-            uploads = self._uplink(self._federation.exchange(orders), plan, links)
-            deliveries = self._collect(uploads)
-            messages += [cast, *missed, *(row for _, row in uploads)]
-        if deliveries:
-            state = self._method.aggregate(state, deliveries)
+            replies = self._federation.exchange(orders)
+            uploads = [self._charge(reply, plan.grants[reply.client], links) for reply in replies]
+            self._collect(uploads)
+            payloads = self._open(replies, uploads)
+            messages += [cast, *missed, *uploads]
         messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
-        totals = _totals(round, plan, messages, len(deliveries), self.clock.now - started)
+        state = self._method.aggregate(state, self._deliveries(messages, payloads, plan))
+        totals = _totals(round, plan, messages, len(payloads), self.clock.now - started)
         return Outcome(state, plan, messages, totals)
 
     def _broadcast(
@@ -98,24 +97,14 @@ class RoundRunner:
         ]
         return row, orders, missed
 
-    def _uplink(
-        self, replies: Sequence[Reply], plan: Plan, links: Links
-    ) -> list[tuple[Reply, UploadRow]]:
-        """Charge each reply's training and trip, and put its arrival on the clock."""
-        uploads = []
-        for reply in replies:
-            row = self._charge(reply, plan.grants[reply.client], links)
-            self.clock.after(row.compute_seconds + row.seconds, (reply, row))
-            uploads.append((reply, row))
-        return uploads
-
     def _charge(self, reply: Reply, grant: Grant, links: Links) -> UploadRow:
+        """Charge a reply's training and trip."""
         devices = self._cell.config.devices
         work = flops("peft", self._parameters, reply.tokens)
         row = UploadRow(
             links.round,
             reply.client,
-            "withheld" if reply.loss is not None else "diverged",
+            "diverged" if reply.diverged else "withheld",
             reply.problem,
             granted_bits=grant.bits,
             bandwidth_hz=grant.bandwidth_hz,
@@ -133,34 +122,57 @@ class RoundRunner:
             row.transmissions = trip.transmissions
         return row
 
-    def _collect(self, uploads: Sequence[tuple[Reply, UploadRow]]) -> list[Delivery]:
-        """Let the clock run to the end of the round; return what arrived, by client."""
+    def _collect(self, uploads: Sequence[UploadRow]) -> None:
+        """Let the clock run to the end of the round and note what came when, or too late.
+
+        The server waits for those who fail, too: it cannot know.
+        """
         deadline = self._cell.config.deadline_s
         limit = math.inf if deadline is None else self.clock.now + deadline
-        for _, row in self.clock.drain(limit):
-            row.arrived_s = self.clock.now
-        for _, row in self.clock.give_up(limit):
-            row.status, row.reason = "late", f"not there {deadline:g} s after the broadcast"
-        deliveries = []
-        for reply, row in uploads:
+        for row in uploads:
+            self.clock.after(row.compute_seconds + row.seconds, row)
+        for row in self.clock.drain(limit):
+            if row.status == "delivered":
+                row.arrived_s = self.clock.now
+        for row in self.clock.give_up(limit):
+            if row.status == "delivered":
+                row.status, row.reason = "late", f"not there {deadline:g} s after the broadcast"
+
+    def _open(self, replies: Sequence[Reply], uploads: Sequence[UploadRow]) -> dict[int, Any]:
+        """Return the payloads of those that arrived, by client; note what had to be refused."""
+        payloads = {}
+        for reply, row in zip(replies, uploads, strict=True):
             if row.status == "delivered" and reply.message is not None:
                 try:
-                    payload = self._open(reply.message)
+                    payloads[reply.client] = self._decode(reply.message)
                 except WireError as error:
                     row.status, row.reason = "refused", str(error)
-                else:
-                    weight = float(self._weights[reply.client])
-                    deliveries.append(Delivery(reply.client, payload, weight))
-        return deliveries
+        return payloads
 
-    def _open(self, message: bytes) -> Any:
-        payload = decode(message, self._shapes)
+    def _decode(self, message: bytes) -> Any:
+        payload = decode(message, self._method.uplink_shapes())
         if not isinstance(payload, self._method.uplink_payload):
             raise WireError(f"a {type(payload).__name__} payload is not what this method sends.")
         for name, array in payload.to_arrays()[1].items():
             if array.is_floating_point() and not bool(torch.isfinite(array).all()):
                 raise WireError(f"tensor '{name}' holds values that are not finite.")
         return payload
+
+    def _deliveries(
+        self, messages: Sequence[BroadcastRow | UploadRow], payloads: dict[int, Any], plan: Plan
+    ) -> list[Delivery]:
+        return [
+            Delivery(
+                client=row.client,
+                payload=payloads.get(row.client),
+                weight=float(self._weights[row.client]),
+                grant=plan.grants.get(row.client),
+                loss=row.loss,
+                seconds=row.compute_seconds + row.seconds,
+            )
+            for row in messages
+            if isinstance(row, UploadRow)
+        ]
 
 
 def _totals(

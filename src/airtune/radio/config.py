@@ -160,7 +160,7 @@ def resolve_cell(value: str | Mapping[str, Any]) -> dict[str, Any]:
     preset = given.get("preset")
     if preset is None:
         return given
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"no cell preset '{preset}'; {nearest(str(preset), PRESETS)}")
     return {**PRESETS[preset], **given}
 

@@ -40,6 +40,7 @@ _DTYPES = {
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _MAX_DIMS = 8
+_MAX_META = 1 << 16
 
 Scalar = int | float | str | bool
 
@@ -90,7 +91,10 @@ def unpack(message: bytes) -> tuple[int, dict[str, Scalar], dict[str, Tensor]]:
         raise WireError("the checksum does not match: the payload was truncated or altered.")
     try:
         meta, entries, offset = _read_table(message[:end], count, meta_size)
-    except (struct.error, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (struct.error, IndexError, ValueError, RecursionError) as error:
+        # WireError is a ValueError too: one that was raised inside says it better.
+        if isinstance(error, WireError):
+            raise
         raise WireError(f"the payload's table cannot be read ({error}).") from error
     declared = sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in entries)
     if declared != data_size or offset + data_size != end:
@@ -111,10 +115,14 @@ def unpack(message: bytes) -> tuple[int, dict[str, Scalar], dict[str, Tensor]]:
 def _read_table(
     message: bytes, count: int, meta_size: int
 ) -> tuple[dict[str, Scalar], list[tuple[str, torch.dtype, tuple[int, ...]]], int]:
+    if meta_size > _MAX_META:
+        raise WireError(f"{meta_size} bytes of scalars are too many; at most {_MAX_META}.")
     offset = _HEADER.size + meta_size
     meta = json.loads(message[_HEADER.size : offset]) if meta_size else {}
     if not isinstance(meta, dict):
         raise WireError("the payload's scalars are not an object.")
+    if not all(isinstance(value, int | float | str) for value in meta.values()):
+        raise WireError("the payload's scalars hold something that is no scalar.")
     entries = []
     previous = b""
     for _ in range(count):
@@ -125,6 +133,9 @@ def _read_table(
         if code not in _DTYPES or dims > _MAX_DIMS:
             raise WireError(f"array '{name.decode()}' has an unknown type or too many dimensions.")
         shape = struct.unpack_from(f"<{dims}I", message, offset + 2)
+        # An empty array may not claim dimensions whose strides overflow.
+        if math.prod(max(size, 1) for size in shape) >= 2**62:
+            raise WireError(f"array '{name.decode()}' declares an impossible shape.")
         offset += 2 + 4 * dims
         entries.append((name.decode(), _DTYPES[code], shape))
         previous = name

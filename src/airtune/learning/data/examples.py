@@ -47,6 +47,11 @@ class Examples:
         """Tokens of each selected example."""
         return self.offsets[self.rows + 1] - self.offsets[self.rows]
 
+    def padded_length(self, positions: np.ndarray) -> int:
+        """Return the length of a batch of these examples: its longest, rounded up to 8."""
+        longest = int(self.lengths()[positions].max())
+        return min(-(-longest // _BUCKET) * _BUCKET, self.cap)
+
     def batch(self, positions: np.ndarray) -> dict[str, Tensor]:
         """Return input_ids, attention_mask [rows, length] and labels for selected examples.
 
@@ -55,7 +60,7 @@ class Examples:
         """
         rows = self.rows[positions]
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
-        length = min(-(-int((ends - starts).max()) // _BUCKET) * _BUCKET, self.cap)
+        length = self.padded_length(positions)
         ids = np.full((len(rows), length), self.pad, dtype=np.int64)
         mask = np.zeros((len(rows), length), dtype=np.int64)
         for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -81,19 +86,18 @@ class Examples:
 
 
 def tokenise(
-    frame: pd.DataFrame, task: Task, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    frame: pd.DataFrame, task: Task, tokenizer: PreTrainedTokenizerBase, limit: int
 ) -> Examples:
-    """Tokenise a table's rows once, cut to ``max_tokens``; rows keep their order."""
+    """Tokenise a table's rows once, cut to ``limit`` tokens; rows keep their order."""
     from airtune.learning.quiet import quiet
 
-    limit = min(max_tokens, tokenizer.model_max_length)
-    texts = frame["text"].tolist()
+    texts = frame["_text"].tolist()
     with quiet():  # the tokenizer would warn of long texts, which are cut below
         if task == "classification":
             sequences = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
-            targets = frame["label"].to_numpy(dtype=np.int64)
+            targets = frame["_label"].to_numpy(dtype=np.int64)
         else:
-            sequences, targets = _causal(frame["prompt"].tolist(), texts, tokenizer, limit)
+            sequences, targets = _causal(frame["_prompt"].tolist(), texts, tokenizer, limit)
     return pack(sequences, targets, task, tokenizer.pad_token_id or 0, limit)
 
 

@@ -77,12 +77,12 @@ def _drawn(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> list[Rows]:
         elif config.partition == "quantity":
             parts = quantity(len(frame), config.count, config.alpha, rng)
         else:
-            if "label" not in frame.columns:
+            if "_label" not in frame.columns:
                 raise UserError(
                     "clients.partition: dirichlet needs labels, and this task has none; "
                     "use iid, quantity or column."
                 )
-            parts = dirichlet(frame["label"].to_numpy(), config.count, config.alpha, rng)
+            parts = dirichlet(frame["_label"].to_numpy(), config.count, config.alpha, rng)
         if all(len(part) for part in parts):
             return parts
     empty = next(client for client, part in enumerate(parts) if not len(part))
@@ -99,19 +99,20 @@ def _by_column(frame: pd.DataFrame, config: ClientsConfig) -> tuple[list[str], l
             f"clients.column: the training data has no column '{column}'; "
             f"{nearest(column, map(str, frame.columns))}"
         )
-    sizes = frame[column].value_counts(sort=False)
-    if config.count > len(sizes):
+    try:
+        codes, values = pd.factorize(frame[column], use_na_sentinel=False)
+    except TypeError as error:
+        raise UserError(f"clients.column: '{column}' holds no plain values.") from error
+    if config.count > len(values):
         raise UserError(
-            f"clients.count: {config.count} clients but column '{column}' has {len(sizes)} "
-            f"values; give at most {len(sizes)}."
+            f"clients.count: {config.count} clients but column '{column}' has {len(values)} "
+            f"values; give at most {len(values)}."
         )
     # The largest groups become clients; ties by name so that the choice is a function of the data.
-    order = sorted(sizes.items(), key=lambda item: (-item[1], str(item[0])))[: config.count]
-    groups = frame[column].to_numpy()
-    return (
-        [str(value) for value, _ in order],
-        [np.flatnonzero(groups == value) for value, _ in order],
-    )
+    sizes = np.bincount(codes)
+    order = sorted(range(len(values)), key=lambda code: (-sizes[code], str(values[code])))
+    chosen = order[: config.count]
+    return [str(values[code]) for code in chosen], [np.flatnonzero(codes == c) for c in chosen]
 
 
 def _share(rows: Rows, fraction: float, name: str, seed: int, client: int) -> Share:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +19,7 @@ from airtune.learning import hub
 from airtune.learning.config import DataConfig, Task
 from airtune.learning.data import netops
 
+_GZIP = b"\x1f\x8b"
 EMBEDDED = ("netops", "netops-instruct")
 _READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
@@ -22,15 +28,15 @@ _READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".p
 class Table:
     """Training and test rows with the columns' meaning settled.
 
-    ``train`` and ``test`` have columns ``prompt`` (may be empty), ``text`` and, for
-    classification, ``label`` as an index into ``classes``; further columns stay as they were.
+    ``train`` and ``test`` have columns ``_prompt`` (may be empty), ``_text`` and, for
+    classification, ``_label`` as an index into ``classes``; the data's own columns stay beside
+    them.
     """
 
     task: Task
     train: pd.DataFrame
     test: pd.DataFrame
     classes: list[str]
-    title: str
 
 
 def load_table(config: DataConfig, seed: int) -> Table:
@@ -47,7 +53,7 @@ def load_table(config: DataConfig, seed: int) -> Table:
         train, test = _plain(*raw_train, config), _plain(*raw_test, config)
     train = _limit(train, config.train_limit, seed, "train limit")
     test = _limit(test, config.test_limit, seed, "test limit")
-    return Table(task, train, test, classes, config.name)
+    return Table(task, train, test, classes)
 
 
 _Named = tuple[pd.DataFrame, str]
@@ -58,18 +64,16 @@ def _read(config: DataConfig) -> tuple[DataConfig, _Named, _Named]:
     if config.train is not None:
         train = read_file(config.train, "data.train")
         if config.test is None:
-            train, test = _hold_out(train)
-            return config, (train, config.train), (test, config.train)
+            return config, *_hold_out(train, config, config.train)
         return config, (train, config.train), (read_file(config.test, "data.test"), config.test)
     if config.name in EMBEDDED:
         train, test = netops.generate()
         if config.name == "netops-instruct":
             config = config.model_copy(update={"prompt": "prompt", "response": "response"})
         return config, (train, config.name), (test, config.name)
-    if hub.looks_like_path(config.name) and Path(config.name).suffix in (*_READERS, ".gz"):
+    if Path(config.name).suffix.lower() in (*_READERS, ".gz"):
         raise UserError("data.name: give a file's path as data.train (and data.test).")
-    train, test = _from_hub(config.name)
-    return config, (train, config.name), (test, config.name)
+    return config, *_from_hub(config)
 
 
 def read_file(path: str, where: str) -> pd.DataFrame:
@@ -77,7 +81,7 @@ def read_file(path: str, where: str) -> pd.DataFrame:
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"{where}: there is no file '{path}'.")
-    suffixes = [s for s in file.suffixes if s != ".gz"]
+    suffixes = [s for s in map(str.lower, file.suffixes) if s != ".gz"]
     kind = _READERS.get(suffixes[-1] if suffixes else "")
     if kind is None:
         raise UserError(
@@ -85,44 +89,69 @@ def read_file(path: str, where: str) -> pd.DataFrame:
             "each also with .gz."
         )
     try:
+        content = file.read_bytes()
+        plain = BytesIO(gzip.decompress(content) if content[:2] == _GZIP else content)
         if kind == "csv":
             # Without defaults, texts such as "None" or "NA" would turn into missing values.
             frame = pd.read_csv(
-                file, keep_default_na=False, sep="\t" if suffixes[-1] == ".tsv" else ","
+                plain, keep_default_na=False, sep="\t" if suffixes[-1] == ".tsv" else ","
             )
         elif kind == "json":
-            frame = pd.read_json(file, lines=suffixes[-1] == ".jsonl", dtype=False)
+            frame = pd.read_json(plain, lines=suffixes[-1] == ".jsonl", dtype=False)
         else:
-            frame = pd.read_parquet(file)
-    except (ValueError, OSError, EOFError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{where}: '{path}' cannot be read as {kind}: {first}") from error
+            frame = pd.read_parquet(plain)
+    except (ValueError, TypeError, AttributeError, OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{where}: '{path}' cannot be read as {kind}: {_first(error)}.") from error
     if frame.empty:
         raise UserError(f"{where}: '{path}' has no rows.")
     return frame
 
 
-def _from_hub(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _first(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _from_hub(config: DataConfig) -> tuple[_Named, _Named]:
     import datasets
 
     if not hub.reachable():
         datasets.config.HF_HUB_OFFLINE = True
     try:
-        loaded = datasets.load_dataset(name)
-    except (ConnectionError, FileNotFoundError, ValueError, OSError) as error:
-        raise hub.unavailable("data set", name, "data.name") from error
+        loaded = datasets.load_dataset(config.name, config.subset)
+    except (ConnectionError, FileNotFoundError) as error:
+        raise hub.unavailable("data set", config.name, "data.name") from error
+    except (ValueError, RuntimeError, OSError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(f"data.name: '{config.name}' cannot be loaded: {_first(error)}.") from error
     if "train" not in loaded:
-        raise UserError(f"data.name: '{name}' has no train split; it has {', '.join(loaded)}.")
-    train = loaded["train"].to_pandas()
+        raise UserError(f"data.name: '{config.name}' has no train split; it has {list(loaded)}.")
+    train = _frame(loaded["train"])
     held_out = next((loaded[key] for key in ("test", "validation") if key in loaded), None)
-    return _hold_out(train) if held_out is None else (train, held_out.to_pandas())
+    if held_out is None:
+        return _hold_out(train, config, config.name)
+    return (train, config.name), (_frame(held_out), config.name)
 
 
-def _hold_out(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split off every tenth row of a fixed shuffle."""
+def _frame(split: Any) -> pd.DataFrame:
+    """Return a split as a frame, classes by their names where it has them."""
+    frame: pd.DataFrame = split.to_pandas()
+    for column, feature in split.features.items():
+        names = getattr(feature, "names", None)
+        if names and frame[column].between(0, len(names) - 1).all():
+            frame[column] = [names[value] for value in frame[column]]
+    return frame
+
+
+def _hold_out(frame: pd.DataFrame, config: DataConfig, where: str) -> tuple[_Named, _Named]:
+    """Split off a tenth of a fixed shuffle; of each label at least one row stays to learn from."""
     order = keyed.generator(0, "hold out").permutation(len(frame))
+    label = config.label or "label"
+    if config.response is None and label in frame.columns:
+        first = ~frame[label].iloc[order].astype(str).duplicated().to_numpy()
+        order = np.concatenate([order[~first], order[first]])
     cut = max(1, len(frame) // 10)
-    return frame.iloc[np.sort(order[cut:])], frame.iloc[np.sort(order[:cut])]
+    train, test = frame.iloc[np.sort(order[cut:])], frame.iloc[np.sort(order[:cut])]
+    return (train, where), (test, where)
 
 
 def _column(frame: pd.DataFrame, name: str, key: str, where: str) -> pd.Series:
@@ -136,37 +165,41 @@ def _column(frame: pd.DataFrame, name: str, key: str, where: str) -> pd.Series:
 
 def _texts(frame: pd.DataFrame, name: str, key: str, where: str) -> pd.Series:
     column = _column(frame, name, key, where)
-    wrong = [i for i, value in enumerate(column) if not isinstance(value, str)]
+    wrong = [row for row, value in column.items() if not isinstance(value, str)]
     if len(wrong) == len(frame):
         raise UserError(f"data.{key}: column '{name}' of '{where}' holds no text.")
     if wrong:
-        raise UserError(
-            f"data.{key}: row {wrong[0] + 1} of '{where}' has no text in column '{name}'."
-        )
+        raise UserError(f"data.{key}: {_row(wrong[0], where)} has no text in column '{name}'.")
     return column
 
 
+def _row(index: Any, where: str) -> str:
+    """Name a row as the file counts it, whatever was held out before."""
+    return f"row {int(index) + 1} of '{where}'"
+
+
 def _plain(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
-    return frame.assign(prompt="", text=_texts(frame, config.text, "text", where))
+    return frame.assign(_prompt="", _text=_texts(frame, config.text, "text", where))
 
 
 def _instructions(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
     columns = [config.prompt] if isinstance(config.prompt, str) else config.prompt or []
     parts = [_texts(frame, name, "prompt", where) for name in columns]
     response = _texts(frame, config.response or "", "response", where)
-    empty = np.flatnonzero(response.str.strip() == "")
+    empty = response.index[response.str.strip() == ""]
     if len(empty):
-        raise UserError(f"data.response: row {empty[0] + 1} of '{where}' has an empty response.")
+        raise UserError(f"data.response: {_row(empty[0], where)} has an empty response.")
     prompts = ["\n".join(p for p in row if p) + "\n" for row in zip(*parts, strict=True)]
-    return frame.assign(prompt=prompts, text=response)
+    return frame.assign(_prompt=prompts, _text=response)
 
 
 def _labelled(
     train: _Named, test: _Named, config: DataConfig, column: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    values = _column(train[0], column, "label", train[1])
-    integers = pd.api.types.is_integer_dtype(values)
-    if integers and config.classes is not None:
+    for frame, where in (train, test):
+        _check_labels(_column(frame, column, "label", where), column, where)
+    values = train[0][column]
+    if pd.api.types.is_integer_dtype(values) and config.classes is not None:
         names = list(range(config.classes))
     else:
         names = sorted(values.unique().tolist())
@@ -177,17 +210,31 @@ def _labelled(
     index = {name: i for i, name in enumerate(names)}
     frames = []
     for frame, where in (train, test):
-        labels = _column(frame, column, "label", where).map(index)
-        unknown = np.flatnonzero(labels.isna())
+        labels = frame[column].map(index)
+        unknown = frame.index[labels.isna()]
         if len(unknown):
-            value = frame[column].iloc[unknown[0]]
+            value = frame[column][unknown[0]]
             raise UserError(
-                f"data.label: row {unknown[0] + 1} of '{where}' has label '{value}', which is out "
+                f"data.label: {_row(unknown[0], where)} has label '{value}', which is out "
                 f"of range: {len(names)} classes, {names[0]} to {names[-1]}."
             )
         texts = _texts(frame, config.text, "text", where)
-        frames.append(frame.assign(prompt="", text=texts, label=labels.astype(int)))
+        frames.append(frame.assign(_prompt="", _text=texts, _label=labels.astype(int)))
     return frames[0], frames[1], [str(name) for name in names]
+
+
+def _check_labels(values: pd.Series, column: str, where: str) -> None:
+    """Refuse missing labels, and labels that are not all numbers or all words."""
+    for row, value in values.items():
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            raise UserError(f"data.label: {_row(row, where)} has no label in column '{column}'.")
+        if not isinstance(value, str | int | float | np.generic):
+            raise UserError(
+                f"data.label: {_row(row, where)} has a {type(value).__name__} in column "
+                f"'{column}'; a label is one word or number."
+            )
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise UserError(f"data.label: column '{column}' of '{where}' mixes words and numbers.")
 
 
 def _limit(frame: pd.DataFrame, count: int | None, seed: int, purpose: str) -> pd.DataFrame:
