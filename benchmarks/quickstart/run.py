@@ -47,7 +47,7 @@ def main() -> None:
             "seeds": [run.experiment.seed],
             "summary": run.summary,
         }
-        table = "\n".join(line.rstrip() for line in done.stdout.splitlines() if "/10 |" not in line)
+        table = "\n".join(line.rstrip() for line in done.stdout.splitlines())
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     page = f"""# Quickstart
 

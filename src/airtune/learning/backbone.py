@@ -92,7 +92,8 @@ def load_backbone(
     name = config.name or (PACKAGED_ENCODER if task == "classification" else TINY_DECODER)
     source = _locate(name)
     pooling, normalise = _pooling(config.pooling, source)
-    return _load(name, source, task, classes, pooling, normalise, str(device))
+    title = Path(source).name if Path(name).is_dir() else name
+    return _load(title, source, task, classes, pooling, normalise, str(device))
 
 
 def _locate(name: str) -> str:

@@ -93,7 +93,7 @@ class ClientsConfig(Config):
 class TrainConfig(Config):
     """Rounds and what a client does in one."""
 
-    rounds: PositiveInt = 10
+    rounds: PositiveInt = 8
     local_steps: PositiveInt = Field(4, description="optimiser steps per client and round")
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 3e-3
