@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,28 @@ def shared():
         return found
 
     return find
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Function that opens a page in headless Chromium; returns final DOM and script errors."""
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not on PATH, so no browser can open the report")
+
+    def visit(page):
+        done = subprocess.run(
+            [
+                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                "--no-first-run", "--disable-background-networking", "--disable-component-update",
+                "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
+                "--virtual-time-budget=10000", "--enable-logging=stderr", "--dump-dom",
+                page.as_uri(),
+            ],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return visit
 
 
 @pytest.fixture(scope="session")

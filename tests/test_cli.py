@@ -94,6 +94,15 @@ def test_a_user_runs_compares_reports_and_exports(airtune, description):
     assert set(run.adapter) >= {"classifier.weight", "classifier.bias"}
 
 
+def test_the_report_of_a_run_opens_in_a_browser(airtune, description, browse):
+    airtune("run", description, "--quiet")
+    dom, errors = browse(airtune.home / "runs" / "small" / "report.html")
+    assert errors == []
+    figures = dom.count('class="plotly-graph-div')
+    assert figures == 3 + 3  # accuracy against bits, seconds, joules; fate, SNR, grant
+    assert dom.count('<svg class="main-svg"') >= figures
+
+
 def test_python_runs_too_and_writes_the_same_ledger(airtune, small, tmp_path, description):
     import airtune as package
 

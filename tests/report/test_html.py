@@ -1,6 +1,4 @@
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -39,27 +37,6 @@ def own_part(html):
     """The page without the library that it carries."""
     assert html.count(get_plotlyjs()) == 1
     return html.replace(get_plotlyjs(), "")
-
-
-def browse(page, tmp_path):
-    """Open a page in headless Chromium; return its final DOM and its script errors."""
-    done = subprocess.run(
-        [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=10000", "--enable-logging=stderr", "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-needs_chromium = pytest.mark.skipif(
-    shutil.which("chromium") is None,
-    reason="chromium is not on PATH; 'apt-get install chromium' lets this test run",
-)
 
 
 def test_one_run_has_cards_charts_maps_and_its_configuration(make_view):
@@ -118,16 +95,15 @@ def test_a_run_that_was_never_asked_for_anything(make_view):
     assert "Nobody was asked to upload." in report_html([view])
 
 
-@needs_chromium
 @pytest.mark.slow
-def test_a_browser_draws_every_figure_without_an_error(make_view, tmp_path):
+def test_a_browser_draws_every_figure_without_an_error(make_view, tmp_path, browse):
     views = [
         make_view(HOSTILE, rounds=3, causal=True),
         make_view("ideal", ideal=True, rounds=3),
         make_view("limited", limited=True, rounds=3, payload_bits=1e8),
     ]
     write_report(views, tmp_path / "report.html")
-    dom, errors = browse(tmp_path / "report.html", tmp_path)
+    dom, errors = browse(tmp_path / "report.html")
     assert errors == []
     figures = len(re.findall(r'class="plotly-graph-div', dom))
     assert figures == 6 + 3 * 3
@@ -135,14 +111,13 @@ def test_a_browser_draws_every_figure_without_an_error(make_view, tmp_path):
     assert len(drawn) >= figures
 
 
-@needs_chromium
 @pytest.mark.slow
-def test_the_browser_check_sees_a_thrown_error(make_view, tmp_path):
+def test_the_browser_check_sees_a_thrown_error(make_view, tmp_path, browse):
     page = tmp_path / "broken.html"
     broken = report_html([make_view(rounds=1)]).replace(
         "</body>", "<script>throw 1</script></body>"
     )
     page.write_text(broken, encoding="utf-8")
-    _, errors = browse(page, tmp_path)
+    _, errors = browse(page)
     assert len(errors) == 1
     assert "Uncaught 1" in errors[0]
