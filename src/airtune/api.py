@@ -19,7 +19,7 @@ from airtune.federation.records import RoundRow
 from airtune.federation.session import Session
 from airtune.learning.export import write_adapter
 from airtune.report import html
-from airtune.results import Run
+from airtune.results import Run, unfinished
 
 _RECORDED = ("airtune", "torch", "transformers", "peft", "datasets", "safetensors", "numpy")
 
@@ -67,7 +67,7 @@ def export(source: Run, to: str | Path) -> Path:
     """Copy a run's adapter, a folder that plain peft loads, to a new place."""
     adapter, target = source.path / "adapter", Path(to)
     if not adapter.is_dir():
-        raise UserError(f"'{source.path}' has not finished; continue it with airtune run --resume.")
+        raise unfinished(source.path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--to: '{target}' exists and is not an empty directory; name a new one.")
     try:

@@ -53,7 +53,7 @@ class Run:
         """The run in a few figures; raises UserError while the run is unfinished."""
         path = self.path / "summary.json"
         if not path.is_file():
-            raise _unfinished(self.path)
+            raise unfinished(self.path)
         try:
             summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -67,7 +67,7 @@ class Run:
 
         path = self.path / "adapter" / "adapter_model.safetensors"
         if not path.is_file():
-            raise _unfinished(self.path)
+            raise unfinished(self.path)
         return {name.removeprefix(_PREFIX): value for name, value in load_file(path).items()}
 
     def view(self) -> RunView:
@@ -92,5 +92,6 @@ class Run:
         return rows
 
 
-def _unfinished(path: Path) -> UserError:
+def unfinished(path: Path) -> UserError:
+    """Return the error for a run whose result is asked for too early."""
     return UserError(f"'{path}' has not finished; continue it with airtune run --resume.")

@@ -122,3 +122,12 @@ def test_averaging_weighs_clients_by_their_examples(small, tmp_path):
     list(whole.rounds())
     for name, tensor in whole.adapter.items():
         assert tensor.allclose(progress.adapter[name], atol=1e-6), name
+
+
+def test_planned_computing_counts_the_padding_that_is_charged(small, tmp_path):
+    """Grants rest on planned seconds: without padding they would be a fifth short or more."""
+    _, parts, rows = execute(small(train={"rounds": 6, "local_steps": 4}), tmp_path)
+    charged = np.zeros(5)
+    for row in rows["upload"]:
+        charged[row["client"]] += row["compute_seconds"] / 6
+    assert parts.method.setup.compute_seconds == pytest.approx(charged, rel=0.15)

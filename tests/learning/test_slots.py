@@ -6,7 +6,7 @@ import torch
 
 from airtune.build import build
 from airtune.experiment import Experiment
-from airtune.learning.learner import Learner, Task
+from airtune.learning.learner import Assignment, Learner
 from airtune.learning.phase import Phase, supervised
 
 
@@ -14,7 +14,7 @@ def trained(parts, cohort, steps, config=None):
     """Train all clients in cohorts of the given size; ``steps`` per client."""
     learner = Learner(parts.model, config or parts.learner.config, 0, cohort)
     tasks = [
-        Task(c, 1, dict(parts.model.initial), [Phase(parts.clients._data[c], supervised, n)])
+        Assignment(c, 1, dict(parts.model.initial), [Phase(parts.clients._data[c], supervised, n)])
         for c, n in enumerate(steps)
     ]
     learner.train(tasks)
@@ -95,7 +95,7 @@ def test_a_client_whose_loss_is_nan_harms_only_itself(small):
 
     learner = Learner(parts.model, parts.learner.config, 0, 5)
     tasks = [
-        Task(c, 1, dict(parts.model.initial), [Phase(parts.clients._data[c], poisoned, 2)])
+        Assignment(c, 1, dict(parts.model.initial), [Phase(parts.clients._data[c], poisoned, 2)])
         for c in range(5)
     ]
     from airtune.learning.learner import _Batches
@@ -123,7 +123,7 @@ def test_a_kind_without_linear_weights_falls_back_to_one_client_at_a_time(small)
 def test_phases_train_only_what_they_name(small):
     parts = build(Experiment(**small()))
     phases = [Phase(parts.clients._data[0], supervised, 2, ("classifier.*",))]
-    task = Task(0, 1, dict(parts.model.initial), phases)
+    task = Assignment(0, 1, dict(parts.model.initial), phases)
     parts.learner.train([task])
     changed = {n for n in task.adapter if not torch.equal(task.adapter[n], parts.model.initial[n])}
     assert changed == {"classifier.weight", "classifier.bias"}

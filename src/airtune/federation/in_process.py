@@ -10,7 +10,7 @@ import torch
 from airtune.federation.interface import Order, Reply
 from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
-from airtune.learning.learner import Learner, Task
+from airtune.learning.learner import Assignment, Learner
 from airtune.methods.method import Client, Method, State
 from airtune.wire import decode, encode
 
@@ -27,7 +27,7 @@ class InProcess:
         """Receive, train and answer for every order."""
         clients = [self._client(order.client, order.round, order.message) for order in orders]
         tasks = [
-            Task(client.index, client.round, client.adapter, self._method.phases(client))
+            Assignment(client.index, client.round, client.adapter, self._method.phases(client))
             for client in clients
         ]
         self._learner.train(tasks)
@@ -48,7 +48,7 @@ class InProcess:
         self._method.receive(client, decode(message, self._method.downlink_shapes()))
         return client
 
-    def _answer(self, order: Order, client: Client, task: Task) -> Reply:
+    def _answer(self, order: Order, client: Client, task: Assignment) -> Reply:
         if task.diverged or not _finite(task.adapter):
             problem = "training loss was not finite"
             return Reply(order.client, None, None, task.tokens, problem, diverged=True)

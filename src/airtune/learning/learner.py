@@ -24,7 +24,7 @@ _TOKENS_PER_PASS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 
 
 @dataclass
-class Task:
+class Assignment:
     """One client's work of a round; ``adapter`` is replaced by what was learned."""
 
     client: int
@@ -71,7 +71,7 @@ class Learner:
         self.model, self.config, self.seed, self.cohort = model, config, seed, cohort
         self.device = next(model.module.parameters()).device
 
-    def train(self, tasks: Sequence[Task]) -> None:
+    def train(self, tasks: Sequence[Assignment]) -> None:
         """Run every task's phases; tasks whose phases are alike share forward passes."""
         for cohort in self._cohorts(tasks):
             self.model.slots.load([task.adapter for task in cohort])
@@ -94,8 +94,8 @@ class Learner:
                 correct[positions] = _correct(logits, batch["labels"]).cpu().numpy()
         return Evaluation(loss, predictions, correct)
 
-    def _cohorts(self, tasks: Sequence[Task]) -> Iterable[list[Task]]:
-        alike: dict[tuple[object, ...], list[Task]] = {}
+    def _cohorts(self, tasks: Sequence[Assignment]) -> Iterable[list[Assignment]]:
+        alike: dict[tuple[object, ...], list[Assignment]] = {}
         for task in tasks:
             recipe = tuple((phase.objective, phase.trains) for phase in task.phases)
             alike.setdefault(recipe, []).append(task)
@@ -104,7 +104,7 @@ class Learner:
             for start in range(0, len(group), size):
                 yield group[start : start + size]
 
-    def _cohort_size(self, tasks: Sequence[Task]) -> int:
+    def _cohort_size(self, tasks: Sequence[Assignment]) -> int:
         if not self.model.slots.stacked:
             return 1
         if self.cohort is not None:
@@ -113,7 +113,7 @@ class Learner:
         step_tokens = self.config.batch_size * float(np.mean(lengths or [1.0]))
         return max(1, int(_TOKENS_PER_PASS[self.device.type] / step_tokens))
 
-    def _run_phase(self, cohort: Sequence[Task], index: int) -> None:
+    def _run_phase(self, cohort: Sequence[Assignment], index: int) -> None:
         phases = [task.phases[index] for task in cohort]
         trained = {
             name: parameter
@@ -201,7 +201,7 @@ class Learner:
 class _Batches:
     """A client's batches of one phase: reshuffled passes over its rows, laid end to end."""
 
-    def __init__(self, data: Examples, size: int, seed: int, task: Task, phase: int) -> None:
+    def __init__(self, data: Examples, size: int, seed: int, task: Assignment, phase: int) -> None:
         self._data, self._size = data, min(size, len(data))
         self._rng = keyed.generator(seed, "batches", task.round, task.client, phase)
         self._left = np.empty(0, dtype=np.int64)
