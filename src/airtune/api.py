@@ -104,8 +104,9 @@ def _summarise(
         "accuracy": float(last["accuracy"]),
         "best_accuracy": float(history["accuracy"].max()),
         "personal_accuracy": float(last["personal_accuracy"]),
-        "personal_accuracies": progress.personal,
-        "client_names": parts.client_names,
+        "personal_accuracies": {
+            parts.shares.name(client): accuracy for client, accuracy in progress.personal.items()
+        },
         "loss": float(last["loss"]),
         "perplexity": float(last["perplexity"]) if causal else None,
         "uplink_bits": int(last["total_uplink_bits"]),

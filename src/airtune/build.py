@@ -17,9 +17,9 @@ from airtune.federation.round import RoundRunner
 from airtune.federation.session import Session
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.backbone import Backbone, load_backbone
-from airtune.learning.config import MachineConfig, TrainConfig
+from airtune.learning.config import MachineConfig
 from airtune.learning.data.examples import Examples, tokenise
-from airtune.learning.data.partition import partition
+from airtune.learning.data.partition import Shares, partition
 from airtune.learning.data.sources import Table, load_table
 from airtune.learning.learner import Learner
 from airtune.methods.method import Method, Setup
@@ -42,7 +42,7 @@ class Parts:
     clients: InProcess
     evaluator: Evaluator
     cell: Cell
-    client_names: list[str]
+    shares: Shares
 
 
 def build(experiment: Experiment) -> Parts:
@@ -58,23 +58,22 @@ def build(experiment: Experiment) -> Parts:
         tokenise(frame, table.task, backbone.tokenizer, limit)
         for frame in (table.train, table.test)
     )
-    data = [pool.select(share.train) for share in shares]
-    learner = Learner(model, experiment.train, seed, experiment.machine.cohort)
+    data = _Selections(pool, shares)
+    learner = Learner(model, experiment.train, seed, experiment.machine)
     setup = Setup(
         seed=seed,
         train=experiment.train,
         cell=experiment.cell,
         per_round=experiment.clients.per_round or experiment.clients.count,
-        examples=np.array([len(rows) for rows in data]),
-        compute_seconds=_planned_seconds(experiment, backbone, data),
+        examples=shares.examples,
+        compute_seconds=_PlannedSeconds(experiment, backbone, data),
         initial=model.initial,
     )
     method = find(experiment.method.name)(experiment.method, setup)
-    clients = InProcess(method, learner, data)
-    evaluator = Evaluator(learner, clients, test, pool, [share.test for share in shares])
+    clients = InProcess(method, learner, data, experiment.machine.client_states_gb * 1e9)
+    evaluator = Evaluator(learner, clients, test, pool, _personal_tests(experiment, shares))
     cell = Cell(experiment.cell, len(shares), seed)
-    names = [share.name for share in shares]
-    return Parts(table, backbone, model, learner, method, clients, evaluator, cell, names)
+    return Parts(table, backbone, model, learner, method, clients, evaluator, cell, shares)
 
 
 def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
@@ -108,17 +107,49 @@ def _device(machine: MachineConfig) -> torch.device:
     return device
 
 
-def _planned_seconds(
-    experiment: Experiment, backbone: Backbone, data: list[Examples]
-) -> np.ndarray:
-    """Return each client's expected seconds of local training in a round, [clients]."""
-    train: TrainConfig = experiment.train
-    tokens = []
-    for client, own in enumerate(data):
+class _Selections:
+    """Clients' data, selected from the pool when asked for."""
+
+    def __init__(self, pool: Examples, shares: Shares) -> None:
+        self._pool, self._shares = pool, shares
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def __getitem__(self, client: int) -> Examples:
+        return self._pool.select(self._shares[client].train)
+
+
+class _PlannedSeconds:
+    """Expected seconds of local training in a round, worked out for clients when asked for."""
+
+    def __init__(self, experiment: Experiment, backbone: Backbone, data: _Selections) -> None:
+        self._experiment, self._backbone, self._data = experiment, backbone, data
+        self._known: dict[int, float] = {}
+
+    def __call__(self, clients: np.ndarray) -> np.ndarray:
+        for client in map(int, clients):
+            if client not in self._known:
+                self._known[client] = self._seconds(client)
+        return np.array([self._known[int(client)] for client in clients], dtype=np.float64)
+
+    def _seconds(self, client: int) -> float:
+        train, own = self._experiment.train, self._data[client]
         # Padding is computed too, so plan with the lengths of batches, not of examples.
         rows = min(train.batch_size, len(own))
-        rng = keyed.generator(experiment.seed, "planned length", client)
-        draws = [own.padded_length(rng.integers(len(own), size=rows)) for _ in range(_DRAWS)]
-        tokens.append(train.local_steps * rows * float(np.mean(draws)))
-    work = flops("peft", backbone.active_parameters, tokens)
-    return compute_seconds(experiment.cell.devices, np.arange(len(data)), work)
+        rng = keyed.generator(self._experiment.seed, "planned length", client)
+        draws = rng.integers(len(own), size=(_DRAWS, rows))
+        tokens = train.local_steps * rows * float(own.padded_lengths(draws).mean())
+        work = flops("peft", self._backbone.active_parameters, tokens)
+        return float(compute_seconds(self._experiment.cell.devices, client, work))
+
+
+def _personal_tests(experiment: Experiment, shares: Shares) -> dict[int, np.ndarray]:
+    """Return the test rows of the clients that are tested, by client."""
+    count, wanted = len(shares), experiment.clients.tested
+    tested = np.arange(count)
+    if wanted < count:
+        tested = np.sort(
+            keyed.generator(experiment.seed, "tested clients").permutation(count)[:wanted]
+        )
+    return {int(client): shares[int(client)].test for client in tested}

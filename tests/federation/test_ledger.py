@@ -88,8 +88,8 @@ def test_a_checkpoint_returns_what_was_saved(tmp_path):
         "state": {"a": shared, "view": shared[0], "half": shared.to(torch.bfloat16), "empty": {}},
         "clients": {7: {"private": {"x/y": shared.T}}},
     }
-    checkpoint.save(tmp_path, tree)
-    back = checkpoint.load(tmp_path)
+    checkpoint.save(tmp_path / "state", tree)
+    back = checkpoint.load(tmp_path / "state")
     assert {key: back[key] for key in ("round", "now", "none", "list")} == {
         key: tree[key] for key in ("round", "now", "none", "list")
     }
@@ -101,15 +101,15 @@ def test_a_checkpoint_returns_what_was_saved(tmp_path):
 
 
 def test_a_kill_while_saving_keeps_the_checkpoint_before(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, {"round": 1})
+    checkpoint.save(tmp_path / "state", {"round": 1})
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "save_file", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, {"round": 2})
-    assert checkpoint.load(tmp_path) == {"round": 1}
+        checkpoint.save(tmp_path / "state", {"round": 2})
+    assert checkpoint.load(tmp_path / "state") == {"round": 1}
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_a_kill_while_saving_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     [lambda b: b[:50], lambda b: b"", lambda b: b"x" * len(b), lambda b: b[:-9] + b"?" + b[-8:]],
 )
 def test_a_damaged_checkpoint_is_said(tmp_path, damage):
-    checkpoint.save(tmp_path, {"round": 1, "t": torch.zeros(100)})
-    file = tmp_path / "state.safetensors"
+    checkpoint.save(tmp_path / "state", {"round": 1, "t": torch.zeros(100)})
+    file = tmp_path / "state"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match="this checkpoint is corrupt"):
-        checkpoint.load(tmp_path)
+        checkpoint.load(tmp_path / "state")
 
 
 def test_no_checkpoint_is_no_error(tmp_path):

@@ -48,5 +48,5 @@ def test_a_long_prompt_loses_its_beginning_and_keeps_room_for_the_response(tiny_
 def test_every_example_is_evaluated_once():
     sequences = [[1] * n for n in (3, 30, 7, 12, 1)]
     data = pack(sequences, np.zeros(5, dtype=int), "classification", 0, 64)
-    seen = np.concatenate([positions for positions, _ in data.batches_by_length(2)])
+    seen = np.concatenate(list(data.by_length(2)))
     assert sorted(seen) == [0, 1, 2, 3, 4]

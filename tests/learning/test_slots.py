@@ -6,18 +6,20 @@ import torch
 
 from airtune.build import build
 from airtune.experiment import Experiment
+from airtune.learning.batches import schedule
+from airtune.learning.config import MachineConfig
 from airtune.learning.learner import Assignment, Learner
 from airtune.learning.phase import Phase, supervised
 
 
 def trained(parts, cohort, steps, config=None):
     """Train all clients in cohorts of the given size; ``steps`` per client."""
-    learner = Learner(parts.model, config or parts.learner.config, 0, cohort)
+    learner = Learner(parts.model, config or parts.learner.config, 0, MachineConfig(cohort=cohort))
     tasks = [
-        Assignment(c, 1, dict(parts.model.initial), [Phase(parts.clients._data[c], supervised, n)])
+        Assignment(c, 1, dict(parts.model.initial), [Phase(parts.clients.data[c], supervised, n)])
         for c, n in enumerate(steps)
     ]
-    learner.train(tasks)
+    list(learner.train(tasks))
     return tasks
 
 
@@ -36,7 +38,7 @@ def test_any_cohort_gives_the_bytes_of_one_by_one_training(small, task, optimise
     )
     steps = [3, 1, 4, 2, 3]
     alone = trained(parts, 1, steps)
-    assert len({len(data) for data in parts.clients._data}) > 1
+    assert len({len(data) for data in map(parts.clients.data.__getitem__, range(5))}) > 1
     for cohort in (2, 5):
         together = trained(parts, cohort, steps)
         for one, other in zip(alone, together, strict=True):
@@ -65,7 +67,7 @@ def test_training_equals_a_plain_peft_loop(small, tiny_llama):
     optimiser = torch.optim.AdamW(weights.values(), lr=1e-2, weight_decay=0.0)
     from airtune import keyed
 
-    data = parts.clients._data[0]
+    data = parts.clients.data[0]
     order = np.concatenate(
         [(rng := keyed.generator(0, "batches", 1, 0, 0)).permutation(len(data))]
         + [rng.permutation(len(data)) for _ in range(3)]
@@ -87,22 +89,21 @@ def test_a_client_whose_loss_is_nan_harms_only_itself(small):
     parts = build(Experiment(**small()))
     healthy = trained(parts, 5, [2] * 5)
 
-    def poisoned(model, batch, slots):
-        losses = supervised(model, batch, slots)
+    def poisoned(step):
+        losses = supervised(step)
         # The slot whose first text is client 3's first text turns NaN, with gradients to match.
-        marks = batch["input_ids"].view(slots, -1)[:, :8]
+        marks = step.batch["input_ids"].view(step.slots, -1)[:, :8]
         return losses * torch.where((marks == mark).all(1), float("nan"), 1.0)
 
-    learner = Learner(parts.model, parts.learner.config, 0, 5)
+    learner = Learner(parts.model, parts.learner.config, 0, MachineConfig(cohort=5))
     tasks = [
-        Assignment(c, 1, dict(parts.model.initial), [Phase(parts.clients._data[c], poisoned, 2)])
+        Assignment(c, 1, dict(parts.model.initial), [Phase(parts.clients.data[c], poisoned, 2)])
         for c in range(5)
     ]
-    from airtune.learning.learner import _Batches
-
-    first = _Batches(parts.clients._data[3], 8, 0, tasks[3], 0).next()["input_ids"]
-    mark = first.view(-1)[:8]
-    learner.train(tasks)
+    data = parts.clients.data[3]
+    first = schedule(data, 2, 8, seed=0, round=1, client=3, phase=0)
+    mark = data.corpus.batch(first.rows[0], int(first.lengths[0]))["input_ids"].view(-1)[:8]
+    list(learner.train(tasks))
     assert [task.diverged for task in tasks] == [False, False, False, True, False]
     for one, other in zip(healthy, tasks, strict=True):
         if one.client != 3:
@@ -122,9 +123,9 @@ def test_a_kind_without_linear_weights_falls_back_to_one_client_at_a_time(small)
 
 def test_phases_train_only_what_they_name(small):
     parts = build(Experiment(**small()))
-    phases = [Phase(parts.clients._data[0], supervised, 2, ("classifier.*",))]
+    phases = [Phase(parts.clients.data[0], supervised, 2, ("classifier.*",))]
     task = Assignment(0, 1, dict(parts.model.initial), phases)
-    parts.learner.train([task])
+    list(parts.learner.train([task]))
     changed = {n for n in task.adapter if not torch.equal(task.adapter[n], parts.model.initial[n])}
     assert changed == {"classifier.weight", "classifier.bias"}
 
@@ -142,7 +143,7 @@ def test_a_backbone_is_loaded_once_and_never_changed(small):
 def test_generate_works_with_a_slot_per_client(small):
     parts = build(Experiment(**small("causal")))
     tasks = trained(parts, 5, [4] * 5)
-    prompt = parts.clients._data[0].batch(np.arange(1))["input_ids"][:, :5]
+    prompt = parts.clients.data[0].batch(np.arange(1))["input_ids"][:, :5]
     alone = []
     for task in tasks:
         parts.model.slots.load([task.adapter])

@@ -1,4 +1,4 @@
-"""A run's memory on disk: one file, replaced in one step, so that a kill never harms it."""
+"""Trees of tensors and numbers in files that are replaced in one step: a kill never harms one."""
 
 from __future__ import annotations
 
@@ -15,41 +15,51 @@ from torch import Tensor
 
 from airtune.errors import UserError
 
-_FILE = "state.safetensors"
 _TENSOR = "tensor"
 
 
-def save(folder: Path, tree: dict[str, Any]) -> None:
+def save(path: Path, tree: dict[Any, Any]) -> None:
     """Write nested dictionaries of tensors, numbers, strings and lists; durable when it returns."""
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_strip(tree, "", tensors))
-    temporary = folder / f"{_FILE}.tmp"
-    metadata = {"structure": structure, "digest": _digest(structure, tensors)}
-    save_file(tensors, temporary, metadata=metadata)
+    branches = {}
+    for key, branch in tree.items():
+        own: dict[str, Tensor] = {}
+        structure = json.dumps([key, _strip(branch, str(key), own)])
+        branches[str(key)] = json.dumps({"structure": structure, "digest": _digest(structure, own)})
+        tensors |= own
+    temporary = path.with_name(f"{path.name}.tmp")
+    save_file(tensors, temporary, metadata=branches)
     _sync(temporary)
-    temporary.replace(folder / _FILE)
-    _sync(folder)  # or the new name may not survive a power cut
+    temporary.replace(path)
+    _sync(path.parent)  # or the new name may not survive a power cut
 
 
-def load(folder: Path) -> dict[str, Any] | None:
-    """Return what was saved, None if nothing was; raise UserError if it cannot be read."""
-    path = folder / _FILE
+def load(path: Path, only: str | None = None) -> dict[Any, Any] | None:
+    """Return what was saved (or one branch of it), None if nothing was.
+
+    Raises UserError if it cannot be read or is not what was written.
+    """
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            structure, digest = file.metadata()["structure"], file.metadata()["digest"]
-        if digest != _digest(structure, tensors):
-            raise ValueError("its digest does not match")
-        tree: dict[str, Any] = _fill(json.loads(structure), tensors)
-        return tree
+            branches = file.metadata()
+            wanted = branches if only is None else [only]
+            return dict(_branch(file, json.loads(branches[name])) for name in wanted)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
             f"{path}: this checkpoint is corrupt ({error}); start again with another --out, or "
             "delete the run directory."
         ) from error
+
+
+def _branch(file: Any, saved: dict[str, str]) -> tuple[Any, Any]:
+    key, structure = json.loads(saved["structure"])
+    tensors = {name: file.get_tensor(name) for name in _names(structure)}
+    if saved["digest"] != _digest(saved["structure"], tensors):
+        raise ValueError("its digest does not match")
+    return key, _fill(structure, tensors)
 
 
 def _strip(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -64,6 +74,16 @@ def _strip(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, list | tuple):
         return [_strip(value, f"{path}/{i}", tensors) for i, value in enumerate(node)]
     return node
+
+
+def _names(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [name for value in node for name in _names(value)]
+    if not isinstance(node, dict):
+        return []
+    if _TENSOR in node:
+        return [node[_TENSOR]]
+    return [name for _, value in node["items"] for name in _names(value)]
 
 
 def _fill(node: Any, tensors: dict[str, Tensor]) -> Any:

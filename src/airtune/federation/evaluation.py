@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,18 +19,17 @@ from airtune.learning.learner import Learner
 class Score:
     """Accuracy is the share of right classes, or of right next tokens of a causal model.
 
-    ``personal`` has each client's accuracy on its own test part, NaN for a client without one.
+    ``personal`` has accuracies of clients on their own test parts, by client.
     """
 
     accuracy: float
     loss: float
-    personal: list[float]
+    personal: dict[int, float]
 
     @property
     def personal_accuracy(self) -> float:
         """Mean over clients."""
-        known = [value for value in self.personal if not math.isnan(value)]
-        return float(np.mean(known)) if known else math.nan
+        return float(np.mean(list(self.personal.values()))) if self.personal else math.nan
 
 
 class Evaluator:
@@ -42,9 +41,9 @@ class Evaluator:
         clients: InProcess,
         test: Examples,
         pool: Examples,
-        personal: Sequence[np.ndarray],
+        personal: Mapping[int, np.ndarray],
     ) -> None:
-        """``personal`` [clients] are each client's test rows of ``pool``."""
+        """``personal`` are the test rows of ``pool``, by client, of those who are to be tested."""
         self._learner, self._clients = learner, clients
         self._test, self._pool, self._personal = test, pool, personal
 
@@ -54,10 +53,10 @@ class Evaluator:
         personal = self._personal_accuracies(broadcast, round)
         return Score(result.accuracy(), result.mean_loss(), personal)
 
-    def _personal_accuracies(self, broadcast: bytes, round: int) -> list[float]:
-        accuracies = [math.nan] * len(self._personal)
+    def _personal_accuracies(self, broadcast: bytes, round: int) -> dict[int, float]:
+        accuracies = {}
         models: dict[bytes, tuple[Adapter, list[int]]] = {}
-        for client, rows in enumerate(self._personal):
+        for client, rows in self._personal.items():
             if len(rows):
                 own = self._clients.personal_adapter(client, round, broadcast)
                 models.setdefault(_digest(own), (own, []))[1].append(client)
@@ -67,7 +66,7 @@ class Evaluator:
             result = self._learner.evaluate(model, self._pool.select(rows))
             for client, end, size in zip(members, np.cumsum(sizes), sizes, strict=True):
                 accuracies[client] = result.accuracy(slice(end - size, end))
-        return accuracies
+        return dict(sorted(accuracies.items()))
 
 
 def _digest(adapter: Adapter) -> bytes:

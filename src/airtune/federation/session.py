@@ -36,14 +36,17 @@ class Session:
         """Continue from the checkpoint in ``folder`` if there is one."""
         self._method, self._clients, self._runner = method, clients, runner
         self._evaluator, self._task = evaluator, task
-        self._checkpoints, self._every = folder / "checkpoint", checkpoint_every
+        self._checkpoint, self._every = (
+            folder / "checkpoint" / "state.safetensors",
+            checkpoint_every,
+        )
         self._total = method.setup.train.rounds
-        saved = checkpoint.load(self._checkpoints)
+        saved = checkpoint.load(self._checkpoint)
         self.round = -1 if saved is None else int(saved["round"])
         self.wall_seconds = 0.0 if saved is None else float(saved["wall_seconds"])
-        self.personal: list[float | None] = [] if saved is None else saved["personal"]
+        self.personal: dict[int, float] = {} if saved is None else saved["personal"]
         self._state = method.start() if saved is None else saved["state"]
-        clients.states = {} if saved is None else saved["clients"]
+        clients.open(folder / "checkpoint" / "clients", None if saved is None else saved["clients"])
         runner.clock.now = 0.0 if saved is None else saved["now"]
         self._ledger = Ledger(folder / "ledger.jsonl", 0 if saved is None else saved["ledger"])
 
@@ -86,11 +89,12 @@ class Session:
         totals.personal_accuracy = score.personal_accuracy
         if self._task == "causal":
             totals.perplexity = math.exp(min(score.loss, 700.0))
-        self.personal = [None if math.isnan(value) else value for value in score.personal]
+        self.personal = score.personal
 
     def _save(self) -> None:
+        clients = self._clients.states.write()
         checkpoint.save(
-            self._checkpoints,
+            self._checkpoint,
             {
                 "round": self.round,
                 "now": self._runner.clock.now,
@@ -98,6 +102,7 @@ class Session:
                 "wall_seconds": self.wall_seconds,
                 "personal": self.personal,
                 "state": self._state,
-                "clients": self._clients.states,
+                "clients": clients,
             },
         )
+        self._clients.states.clean()

@@ -15,10 +15,12 @@ from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import AdapterConfig, Task
+from airtune.learning.prefix import find_prefix
 from airtune.learning.slots import Slots
 
 Adapter = dict[str, Tensor]
 _PREFIX = "base_model.model."
+_ACTIVATION_BYTES = 2e9  # on a CPU
 
 
 class AdaptedModel:
@@ -35,17 +37,46 @@ class AdaptedModel:
             if parameter.requires_grad
         }
         self.slots = Slots(self.module, names)
-        self.initial: Adapter = self.slots.read()[0]
+        self.initial: Adapter = self.slots.initial
+        self.prefix = find_prefix(self.module, names)
+        # Only generation reads a cache of keys and values; to keep one in training is waste.
+        self._options = {"use_cache": False} if task == "causal" else {}
 
     @property
     def head_names(self) -> list[str]:
         """Names of the tensors of modules that the checkpoint left untrained."""
         return [n for n in self.slots.shapes if n.startswith(tuple(self.backbone.fresh or ("\0",)))]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.module.parameters()).device
+
+    @property
+    def tokens_per_pass(self) -> int:
+        """Tokens whose activations, by a rough count, fit into the memory set aside for them."""
+        config = self.backbone.module.config
+        width, layers = (getattr(config, key, 0) for key in ("hidden_size", "num_hidden_layers"))
+        # Per layer about 34 values of the width (Korthikanti et al. 2022); logits three times.
+        values = 34 * width * layers + 3 * config.vocab_size * (self.task == "causal")
+        room = _ACTIVATION_BYTES
+        if self.device.type == "cuda":
+            room = torch.cuda.mem_get_info(self.device)[0] // 2
+        return max(1, int(room / (4 * max(values, 1))))
+
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return logits: [rows, classes], or [rows, length, vocabulary] of a causal model."""
-        output = self.module(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        return output.logits
+        """Return logits: [rows, classes], or [rows, length, vocabulary] of a causal model.
+
+        A batch with ``hidden`` starts from these states instead of the tokens' embeddings.
+        """
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if "hidden" in batch and self.prefix is not None:
+            with self.prefix.given(batch["hidden"]):
+                output = self.module(**inputs, **self._options)
+        else:
+            output = self.module(**inputs, **self._options)
+        logits: Tensor = output.logits
+        return logits
 
     def save(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
         """Write ``adapter`` as a peft adapter directory."""
@@ -80,6 +111,14 @@ class AdaptedModel:
             if self.config.targets is not None:
                 shared["feedforward_modules"] = []
             return peft.IA3Config(**shared)
+        if self.config.top_layers is not None:
+            count = self.backbone.module.config.num_hidden_layers
+            if self.config.top_layers > count:
+                raise UserError(
+                    f"adapter.top_layers: {self.config.top_layers} asked for, but this model has "
+                    f"{count} layers; give at most {count}."
+                )
+            shared["layers_to_transform"] = list(range(count - self.config.top_layers, count))
         return peft.LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, **shared)
 
 

@@ -93,7 +93,8 @@ def load_backbone(
     source = _locate(name)
     pooling, normalise = _pooling(config.pooling, source)
     title = Path(source).name if Path(name).is_dir() else name
-    return _load(title, source, task, classes, pooling, normalise, str(device))
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    return _load(title, source, task, classes, pooling, normalise, str(device), dtype)
 
 
 def _locate(name: str) -> str:
@@ -147,17 +148,18 @@ def _load(
     pooling: str,
     normalise: bool,
     device: str,
+    dtype: torch.dtype,
 ) -> Backbone:
     fresh: tuple[str, ...] = ()
     module: nn.Module
     try:
         tokenizer = _tokenizer(source)
         if task == "causal":
-            module = _pretrained(AutoModelForCausalLM, source, device)
+            module = _pretrained(AutoModelForCausalLM, source, device, dtype)
         elif pooling == "native":
-            module, fresh = _with_native_head(source, classes, device)
+            module, fresh = _with_native_head(source, classes, device, dtype)
         else:
-            encoder = _pretrained(AutoModel, source, device)
+            encoder = _pretrained(AutoModel, source, device, dtype)
             module = PooledClassifier(encoder, classes or 0, pooling, normalise)
             fresh = ("classifier",)
     except OSError as error:
@@ -186,10 +188,10 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 @cache
-def _pretrained(loader: Any, source: str, device: str) -> nn.Module:
+def _pretrained(loader: Any, source: str, device: str, dtype: torch.dtype) -> nn.Module:
     with torch.random.fork_rng(devices=[]), quiet():
         model, info = loader.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **_origin(source)
+            source, dtype=dtype, output_loading_info=True, **_origin(source)
         )
     # A causal model whose output layer is missing is an encoder, which sees the future as well.
     if loader is AutoModelForCausalLM and info["missing_keys"]:
@@ -199,7 +201,7 @@ def _pretrained(loader: Any, source: str, device: str) -> nn.Module:
 
 @cache
 def _with_native_head(
-    source: str, classes: int | None, device: str
+    source: str, classes: int | None, device: str, dtype: torch.dtype
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the checkpoint's own classifier and the modules that it left untrained.
 
@@ -214,7 +216,7 @@ def _with_native_head(
         module, info = AutoModelForSequenceClassification.from_pretrained(
             source,
             config=labels,
-            dtype=torch.float32,
+            dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **_origin(source),

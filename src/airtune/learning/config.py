@@ -24,6 +24,9 @@ class ModelConfig(Config):
         description="how a classifier reads the encoder; auto: a sentence encoder's own pooling, "
         "else the checkpoint's own classification head (native)",
     )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the frozen weights; adapters and heads are float32 always"
+    )
     max_tokens: int = Field(128, ge=8, description="longer texts are cut to this many tokens")
 
 
@@ -36,6 +39,22 @@ class AdapterConfig(Config):
     targets: list[str] | None = Field(
         None, description="names of the adapted modules; default: peft's choice for the model type"
     )
+    top_layers: PositiveInt | None = Field(
+        None,
+        description="adapt only so many layers, from the top: what lies below is computed once "
+        "per text and then looked up; default: all",
+    )
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether many clients' adapters can go through the backbone side by side."""
+        return self.kind == "lora"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.top_layers is not None and self.kind != "lora":
+            raise ValueError("top_layers works with kind: lora; leave one of the two out.")
+        return self
 
 
 class DataConfig(Config):
@@ -77,6 +96,9 @@ class ClientsConfig(Config):
     alpha: PositiveFloat = Field(0.5, description="Dirichlet concentration; small is uneven")
     column: str | None = Field(None, description="natural clients: one per value of this column")
     test_fraction: Fraction = Field(0.1, description="of a client's rows, for personal accuracy")
+    tested: PositiveInt = Field(
+        200, description="clients whose personal accuracy is measured, drawn once; at most"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -111,7 +133,18 @@ class MachineConfig(Config):
 
     device: str = Field("auto", description="cpu, cuda, cuda:1 ...; auto: cuda when present")
     cohort: PositiveInt | None = Field(
-        None, description="clients trained side by side; default: as many as fill the device"
+        None,
+        description="clients trained side by side; default: as many as the first rounds show to "
+        "be fastest",
+    )
+    prefix_cache_gb: float = Field(
+        2.0,
+        ge=0.0,
+        description="memory for hidden states below the first trained layer (adapter.top_layers); "
+        "what does not fit is mapped from a file below TMPDIR; 0: compute them every time",
+    )
+    client_states_gb: float = Field(
+        1.0, ge=0.0, description="memory for what clients keep between rounds; the rest in files"
     )
     threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
     checkpoint_every: PositiveInt = Field(1, description="rounds between checkpoints")

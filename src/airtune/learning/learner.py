@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from airtune import keyed
+from airtune.learning import optimiser
 from airtune.learning.adapter import AdaptedModel, Adapter
-from airtune.learning.config import TrainConfig
+from airtune.learning.batches import CohortBatches, Group, schedule
+from airtune.learning.cohorts import CohortSizes
+from airtune.learning.config import MachineConfig, TrainConfig
 from airtune.learning.data.examples import Examples
-from airtune.learning.phase import Objective, Phase, token_losses
+from airtune.learning.phase import Objective, Pass, Phase, token_losses
+from airtune.learning.prefix import PrefixCache
+from airtune.learning.slots import zero_padded
 
 _EVALUATION_ROWS = 64
-_TOKENS_PER_PASS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 
 
 @dataclass
@@ -33,16 +35,12 @@ class Assignment:
     phases: list[Phase]
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
+    diverged: bool = False  # a loss or a learned value is not finite
 
     @property
     def loss(self) -> float | None:
         """Mean of all steps, None without one."""
         return sum(self.losses) / len(self.losses) if self.losses else None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether a loss was not finite."""
-        return not all(math.isfinite(loss) for loss in self.losses)
 
 
 @dataclass(frozen=True)
@@ -66,27 +64,51 @@ class Learner:
     """Trains K clients' adapters side by side; K = 1 is the real device."""
 
     def __init__(
-        self, model: AdaptedModel, config: TrainConfig, seed: int, cohort: int | None = None
+        self,
+        model: AdaptedModel,
+        config: TrainConfig,
+        seed: int,
+        machine: MachineConfig | None = None,
     ) -> None:
-        self.model, self.config, self.seed, self.cohort = model, config, seed, cohort
-        self.device = next(model.module.parameters()).device
+        machine = machine or MachineConfig()
+        self.model, self.config, self.seed = model, config, seed
+        self.device = model.device
+        fixed = machine.cohort if model.slots.stacked else 1
+        self.sizes = CohortSizes(fixed, model.tokens_per_pass)
+        self._cache: PrefixCache | None = None
+        if model.prefix is not None and machine.prefix_cache_gb > 0:
+            self._cache = PrefixCache(model.prefix, machine.prefix_cache_gb * 1e9)
 
-    def train(self, tasks: Sequence[Assignment]) -> None:
-        """Run every task's phases; tasks whose phases are alike share forward passes."""
-        for cohort in self._cohorts(tasks):
-            self.model.slots.load([task.adapter for task in cohort])
-            for index in range(len(cohort[0].phases)):
-                self._run_phase(cohort, index)
-            for task, adapter in zip(cohort, self.model.slots.read(), strict=True):
-                task.adapter = adapter
+    def train(self, tasks: Sequence[Assignment]) -> Iterator[Sequence[Assignment]]:
+        """Run every task's phases, yielding each cohort of tasks when it is done.
+
+        Tasks whose phases are alike share forward passes.
+        """
+        for group in _alike(tasks).values():
+            # Neighbours in a cohort should have steps and lengths alike, so that they share more.
+            waiting = sorted(group, key=_effort)
+            while waiting:
+                step_tokens = self._step_tokens(waiting[0])
+                work = (_recipe(waiting[0]), step_tokens.bit_length())
+                size = self.sizes.choose(work, len(waiting), step_tokens)
+                cohort, waiting = waiting[:size], waiting[size:]
+                started = time.perf_counter()
+                self._train_cohort(cohort)
+                tokens = sum(task.tokens for task in cohort)
+                self.sizes.record(work, len(cohort), tokens, time.perf_counter() - started)
+                yield cohort
 
     def evaluate(self, adapter: Adapter, examples: Examples) -> Evaluation:
         """Evaluate one adapter on examples, in passes of rows of similar length."""
         self.model.slots.load([adapter])
         loss, predictions, correct = (np.zeros(len(examples)) for _ in range(3))
+        if self._cache is not None and len(examples):
+            self._cache.fill(examples, examples.rows, self.device)
         with torch.inference_mode():
-            for positions, batch in examples.batches_by_length(_EVALUATION_ROWS):
-                batch = self._to_device(batch)
+            for positions in examples.by_length(_EVALUATION_ROWS):
+                rows, length = examples.rows[positions], examples.padded_lengths(positions)
+                group = Group(np.zeros(1), examples.corpus, rows, int(length))
+                batch = self._batch(group)
                 logits = self.model.logits(batch)
                 losses, counted = token_losses(logits, batch["labels"])
                 loss[positions] = losses.double().cpu().numpy()
@@ -94,145 +116,132 @@ class Learner:
                 correct[positions] = _correct(logits, batch["labels"]).cpu().numpy()
         return Evaluation(loss, predictions, correct)
 
-    def _cohorts(self, tasks: Sequence[Assignment]) -> Iterable[list[Assignment]]:
-        alike: dict[tuple[object, ...], list[Assignment]] = {}
-        for task in tasks:
-            recipe = tuple((phase.objective, phase.trains) for phase in task.phases)
-            alike.setdefault(recipe, []).append(task)
-        for group in alike.values():
-            size = self._cohort_size(group)
-            for start in range(0, len(group), size):
-                yield group[start : start + size]
+    def _train_cohort(self, cohort: Sequence[Assignment]) -> None:
+        slots = self.model.slots
+        slots.load([task.adapter for task in cohort], self._parts(cohort[0].phases))
+        for index in range(len(cohort[0].phases)):
+            self._run_phase(cohort, index)
+        for task, adapter, finite in zip(cohort, slots.read(), slots.finite(), strict=True):
+            task.adapter = adapter
+            task.diverged = not finite or not all(math.isfinite(loss) for loss in task.losses)
 
-    def _cohort_size(self, tasks: Sequence[Assignment]) -> int:
-        if not self.model.slots.stacked:
-            return 1
-        if self.cohort is not None:
-            return self.cohort
-        lengths = [phase.data.lengths().mean() for task in tasks for phase in task.phases]
-        step_tokens = self.config.batch_size * float(np.mean(lengths or [1.0]))
-        return max(1, int(_TOKENS_PER_PASS[self.device.type] / step_tokens))
+    def _parts(self, phases: Sequence[Phase]) -> Iterable[list[str]]:
+        """Group tensors that train at the same rate in the same phases."""
+        parts: dict[tuple[bool, ...], list[str]] = {}
+        heads = set(self.model.head_names)
+        for name in self.model.slots.shapes:
+            key = (name in heads, *(_trains(phase, name) for phase in phases))
+            parts.setdefault(key, []).append(name)
+        return parts.values()
 
     def _run_phase(self, cohort: Sequence[Assignment], index: int) -> None:
         phases = [task.phases[index] for task in cohort]
-        trained = {
-            name: parameter
-            for name, parameter in self.model.slots.parameters.items()
-            if any(fnmatchcase(name, pattern) for pattern in phases[0].trains)
-        }
-        for name, parameter in self.model.slots.parameters.items():
-            parameter.requires_grad_(name in trained)
-        optimiser = self._optimiser(trained)
-        streams = [
-            _Batches(phase.data, self.config.batch_size, self.seed, task, index)
-            for task, phase in zip(cohort, phases, strict=True)
+        slots, first = self.model.slots, phases[0]
+        blocks = [block for block in slots.blocks if _trains(first, block.names[0])]
+        if not blocks:
+            return
+        for name, parameter in slots.parameters.items():
+            parameter.requires_grad_(_trains(first, name))
+        schedules = [
+            schedule(
+                phase.data, phase.steps, self.config.batch_size, self.seed, t.round, t.client, index
+            )
+            for t, phase in zip(cohort, phases, strict=True)
         ]
-        history: list[Tensor] = []
-        longest = max(phase.steps for phase in phases)
-        for step in range(longest):
-            running = [slot for slot, phase in enumerate(phases) if step < phase.steps]
-            finished = [slot for slot, phase in enumerate(phases) if step >= phase.steps]
-            batches = {slot: streams[slot].next() for slot in running}
-            losses = torch.full((len(cohort),), math.nan, device=self.device)
-            optimiser.zero_grad()
-            for slots in _same_shape(batches):
-                losses[slots] = self._backward(phases[0].objective, slots, batches, len(cohort))
-            for slot, batch in batches.items():
-                cohort[slot].tokens += batch["input_ids"].numel()
-            self._clip(trained.values())
-            with _kept(trained.values(), finished if self.model.slots.stacked else []):
-                optimiser.step()
-            history.append(losses)
-        if history:
-            # One transfer for the whole phase: asking each step would make the device wait.
-            for task, phase, own in zip(cohort, phases, torch.stack(history, 1).cpu(), strict=True):
-                task.losses += own[: phase.steps].tolist()
+        if self._cache is not None:
+            for phase, own in zip(phases, schedules, strict=True):
+                self._cache.fill(phase.data, own.rows.reshape(-1), self.device)
+        constants = self._constants(phases)
+        stepper = optimiser.make(
+            self.config, blocks, set(self.model.head_names), [phase.rate for phase in phases]
+        )
+        batches = CohortBatches(schedules)
+        history = torch.zeros(batches.steps, len(cohort), device=self.device)
+        ends = np.array([phase.steps for phase in phases])
+        for step in range(batches.steps):
+            for group in batches.step(step):
+                self._backward(first.objective, group, constants, history[step])
+            for block in blocks:
+                block.collect()
+            if self.config.clip_norm is not None:
+                optimiser.clip(blocks, self.config.clip_norm)
+            with optimiser.kept(blocks, np.flatnonzero(ends <= step).tolist()):
+                stepper.step()
+        # One transfer for the whole phase: asking each step would make the device wait.
+        for task, own, losses in zip(cohort, schedules, history.T.tolist(), strict=True):
+            task.losses += losses[: len(own.lengths)]
+            task.tokens += own.tokens
 
     def _backward(
-        self,
-        objective: Objective,
-        slots: list[int],
-        batches: Mapping[int, Mapping[str, Tensor]],
-        count: int,
-    ) -> Tensor:
-        """Add the gradients of these slots' losses; return the losses [len(slots)]."""
-        keys = batches[slots[0]].keys()
-        batch = self._to_device({k: torch.cat([batches[s][k] for s in slots]) for k in keys})
-        indices = torch.tensor(slots, device=self.device) if len(slots) < count else None
+        self, objective: Objective, group: Group, constants: Mapping[str, Tensor], losses: Tensor
+    ) -> None:
+        """Add the gradients of a group's losses, and note the losses [slots]."""
+        all_slots = len(group.slots) == len(losses)
+        indices = None if all_slots else torch.from_numpy(group.slots).to(self.device)
+        own = constants
+        if indices is not None:
+            own = {name: value[indices] for name, value in constants.items()}
         with self.model.slots.only(indices):
-            losses = objective(self.model, batch, len(slots))
-            losses.sum().backward()
-        return losses.detach()
+            mine = objective(Pass(self.model, self._batch(group), len(group.slots), own))
+            mine.sum().backward()
+        if indices is None:
+            losses.copy_(mine.detach())
+        else:
+            losses[indices] = mine.detach()
 
-    def _clip(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Scale each slot's gradient to at most the norm bound, by that slot's own norm."""
-        if self.config.clip_norm is None:
-            return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not self.model.slots.stacked:
-            gradients = [gradient.unsqueeze(0) for gradient in gradients]
-        # [slots, tensors] reduced along rows: then a slot's sum has one order whatever the cohort.
-        parts = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients], dim=1)
-        norms = parts.norm(dim=1)
-        scale = (self.config.clip_norm / (norms + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
+    def _batch(self, group: Group) -> dict[str, Tensor]:
+        """Return a group's batch on the device, with hidden states if they are cached."""
+        batch = group.corpus.batch(group.rows, group.length)
+        if self._cache is not None:
+            batch["hidden"] = self._cache.look_up(group.corpus, group.rows, group.length)
+        if self.device.type == "cpu":
+            return batch
+        return {
+            name: tensor.pin_memory().to(self.device, non_blocking=True)
+            if self.device.type == "cuda"
+            else tensor.to(self.device)
+            for name, tensor in batch.items()
+        }
 
-    def _optimiser(self, trained: Mapping[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
-        heads = set(self.model.head_names)
-        groups: list[dict[str, Any]] = [
-            {"params": [p for n, p in trained.items() if n not in heads]},
-            {
-                "params": [p for n, p in trained.items() if n in heads],
-                "lr": self.config.head_learning_rate,
-            },
-        ]
-        kind = torch.optim.AdamW if self.config.optimiser == "adamw" else torch.optim.SGD
-        return kind(
-            [group for group in groups if group["params"]],
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
+    def _constants(self, phases: Sequence[Phase]) -> dict[str, Tensor]:
+        """Return the phases' constants, [slots, ...], on the device."""
+        constants = {}
+        for name in phases[0].constants:
+            values = [phase.constants[name] for phase in phases]
+            shape = [max(sizes) for sizes in zip(*(value.shape for value in values), strict=True)]
+            fitted = [v if list(v.shape) == shape else zero_padded(v, shape) for v in values]
+            constants[name] = torch.stack(fitted).to(self.device)
+        return constants
 
-    def _to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {key: value.to(self.device) for key, value in batch.items()}
-
-
-class _Batches:
-    """A client's batches of one phase: reshuffled passes over its rows, laid end to end."""
-
-    def __init__(self, data: Examples, size: int, seed: int, task: Assignment, phase: int) -> None:
-        self._data, self._size = data, min(size, len(data))
-        self._rng = keyed.generator(seed, "batches", task.round, task.client, phase)
-        self._left = np.empty(0, dtype=np.int64)
-
-    def next(self) -> dict[str, Tensor]:
-        """Return the next batch; a client with fewer rows than the batch size gives them all."""
-        while len(self._left) < self._size:
-            self._left = np.concatenate([self._left, self._rng.permutation(len(self._data))])
-        positions, self._left = self._left[: self._size], self._left[self._size :]
-        return self._data.batch(positions)
+    def _step_tokens(self, task: Assignment) -> int:
+        """Return about how many tokens a step of this task has."""
+        lengths = [phase.data.lengths().mean() for phase in task.phases]
+        rows = [min(self.config.batch_size, len(phase.data)) for phase in task.phases]
+        return int(max(np.multiply(lengths, rows), default=1))
 
 
-def _same_shape(batches: Mapping[int, Mapping[str, Tensor]]) -> Iterable[list[int]]:
-    """Group slots whose batches have the same rows and length: they can share a pass unpadded.
-
-    Padding one client to another's length would change the order of its floating-point sums.
-    """
-    groups: dict[torch.Size, list[int]] = {}
-    for slot, batch in batches.items():
-        groups.setdefault(batch["input_ids"].shape, []).append(slot)
-    return groups.values()
+def _recipe(task: Assignment) -> tuple[object, ...]:
+    return tuple((phase.objective, phase.trains, *phase.constants) for phase in task.phases)
 
 
-@contextmanager
-def _kept(parameters: Iterable[torch.nn.Parameter], slots: list[int]) -> Iterator[None]:
-    """Within, these slots of the parameters keep their values: their clients are done."""
-    saved = [(p, p.detach()[slots].clone()) for p in parameters] if slots else []
-    yield
-    with torch.no_grad():
-        for parameter, values in saved:
-            parameter[slots] = values
+def _alike(tasks: Sequence[Assignment]) -> dict[tuple[object, ...], list[Assignment]]:
+    groups: dict[tuple[object, ...], list[Assignment]] = {}
+    for task in tasks:
+        groups.setdefault(_recipe(task), []).append(task)
+    return groups
+
+
+def _effort(task: Assignment) -> tuple[float, ...]:
+    """Return what makes tasks fit together: steps, rows of a batch, lengths."""
+    return tuple(
+        value
+        for phase in task.phases
+        for value in (-phase.steps, -len(phase.data), float(phase.data.lengths().mean()))
+    )
+
+
+def _trains(phase: Phase, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in phase.trains)
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:

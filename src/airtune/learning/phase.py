@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,9 +14,33 @@ from airtune.learning.data.examples import IGNORED, Examples
 if TYPE_CHECKING:
     from airtune.learning.adapter import AdaptedModel
 
-# (model, batch of S * rows, S) -> one loss per client slot, [S]. It must depend on a slot's rows
-# and adapter only; then it trains one client or thirty at once with the same code.
-Objective = Callable[["AdaptedModel", Mapping[str, Tensor], int], Tensor]
+
+@dataclass(frozen=True)
+class Pass:
+    """What an objective sees: the rows of S clients, slot after slot, and what is theirs.
+
+    ``batch`` has input_ids, attention_mask, labels and the corpus' columns, each [S * rows, ...];
+    ``constants`` are the phases' own, [S, ...].
+    """
+
+    model: AdaptedModel
+    batch: Mapping[str, Tensor]
+    slots: int
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def logits(self) -> Tensor:
+        """Return logits [S * rows, classes], or [S * rows, length, vocabulary]."""
+        return self.model.logits(self.batch)
+
+    def adapter(self) -> dict[str, Tensor]:
+        """Return the tensors in training by name, [S, ...]; penalties have gradients in them."""
+        return self.model.slots.active()
+
+
+# One loss per client slot, [S]. It must depend on a slot's rows, constants and adapter only; then
+# it trains one client or thirty at once with the same code. Clients share passes if their
+# objectives compare equal: a function or a bound method, not a closure made for each client.
+Objective = Callable[[Pass], Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,18 +48,23 @@ class Phase:
     """``steps`` optimiser steps on ``data`` towards ``objective``.
 
     ``trains`` are shell-style patterns of tensor names; the other tensors stay as they are.
+    ``rate`` is a factor on the learning rates of the configuration, this client's own.
+    ``constants`` are what the objective needs of this client beside its rows: an anchor, a weight.
+    Where shapes differ between clients they are padded with zeros, as adapters are.
     """
 
     data: Examples
     objective: Objective
     steps: int
     trains: tuple[str, ...] = ("*",)
+    rate: float = 1.0
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def supervised(model: AdaptedModel, batch: Mapping[str, Tensor], slots: int) -> Tensor:
+def supervised(step: Pass) -> Tensor:
     """Return each slot's mean cross-entropy, [slots]: per example, or per response token."""
-    losses, counted = token_losses(model.logits(batch), batch["labels"])
-    return losses.view(slots, -1).sum(1) / counted.view(slots, -1).sum(1)
+    losses, counted = token_losses(step.logits(), step.batch["labels"])
+    return losses.view(step.slots, -1).sum(1) / counted.view(step.slots, -1).sum(1)
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,11 +73,14 @@ def token_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Logits [rows, classes] predict labels [rows]; logits [rows, length, vocabulary] at a position
     predict the label at the next one, where it is not IGNORED.
     """
+    logits = logits.float()  # a sum over 150,000 entries of a vocabulary needs the precision
     if logits.dim() == 2:
         losses = functional.cross_entropy(logits, labels, reduction="none")
-        return losses, torch.ones_like(losses)
-    targets = labels[:, 1:]
+        return losses, losses.new_ones(losses.shape)
+    # The labels move, not the logits: these are by far the larger of the two.
+    targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     losses = functional.cross_entropy(
-        logits[:, :-1].transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     )
-    return losses.sum(1), (targets != IGNORED).sum(1).to(losses.dtype)
+    counted = (targets != IGNORED).sum(1).to(losses.dtype)
+    return losses.view(targets.shape).sum(1), counted

@@ -26,7 +26,8 @@ class PooledClassifier(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, **ignored: object
     ) -> SequenceClassifierOutput:
         """Return logits [rows, classes] for tokens [rows, length]."""
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
+        hidden = output.last_hidden_state.float()
         if self.pooling == "mean":
             weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)

@@ -4,16 +4,25 @@ A batch holds the rows of S clients, slot after slot, [S * rows, ...]. Each trai
 replaced by one with a weight per slot, [S, out, in], applied by one batched product, so that a
 slot's weights see that slot's rows only. Optimisers are elementwise; so S slots train as S separate
 runs would.
+
+The tensors of a slot lie end to end in one row of a block, [S, width], and so do their gradients:
+clipping, the optimiser, loading and reading are a few operations whatever the number of tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 
 import torch
 from torch import Tensor, nn
+
+# Rows of a block are padded to this, so that vectorised kernels have no remainder to treat
+# differently, and norms are sums of such pieces: one order of summation for any number of slots.
+_PIECE = 512
 
 
 @dataclass
@@ -29,23 +38,61 @@ class SlotLinear(nn.Module):
     def __init__(self, linear: nn.Linear, active: ActiveSlots) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight = nn.Parameter(linear.weight.detach().unsqueeze(0))
-        bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().unsqueeze(0))
+        self.weight = nn.Parameter(linear.weight.detach().float().unsqueeze(0))
+        bias = None
+        if linear.bias is not None:
+            bias = nn.Parameter(linear.bias.detach().float().unsqueeze(0))
         self.register_parameter("bias", bias)
         self._active = active
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map rows [S * rows, ..., in] to [S * rows, ..., out]."""
+        """Map rows [S * rows, ..., in] to [S * rows, ..., out], in the weight's type."""
         weight, bias = self.weight, self.bias
         if self._active.indices is not None:
             weight = weight[self._active.indices]
             bias = None if bias is None else bias[self._active.indices]
-        rows = x.reshape(weight.shape[0], -1, self.in_features)
+        rows = x.to(weight.dtype).reshape(weight.shape[0], -1, self.in_features)
         if bias is None:
             y = torch.bmm(rows, weight.mT)
         else:
             y = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
         return y.view(*x.shape[:-1], self.out_features)
+
+
+class Block:
+    """Some of the trainable tensors of all slots: values and gradients, both [S, width]."""
+
+    def __init__(
+        self, names: Sequence[str], sizes: Sequence[int], slots: int, device: torch.device
+    ):
+        self.names = tuple(names)
+        self.ends = list(accumulate(sizes))
+        width = -(-self.ends[-1] // _PIECE) * _PIECE
+        self.values = nn.Parameter(torch.zeros(slots, width, device=device))
+        self.gradients = torch.zeros_like(self.values)
+        self.values.grad = self.gradients
+        self._padding = torch.zeros(slots, width - self.ends[-1], device=device)
+        self.parameters: list[nn.Parameter] = []  # the model's, one for each name
+
+    def collect(self) -> None:
+        """Move the model's gradients, which autograd hands over one by one, into ``gradients``."""
+        rows = len(self.values)
+        pieces = [
+            (torch.zeros_like(p) if p.grad is None else p.grad).reshape(rows, -1)
+            for p in self.parameters
+        ]
+        torch.cat([*pieces, self._padding], dim=1, out=self.gradients)
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def spans(self) -> Iterator[tuple[str, int, int]]:
+        """Yield each tensor's name and where in a row it starts and ends."""
+        yield from zip(self.names, [0, *self.ends[:-1]], self.ends, strict=True)
+
+    def gradient_norms(self) -> Tensor:
+        """Return the norm of each slot's gradient, [S]."""
+        pieces = self.gradients.view(len(self.values), -1, _PIECE)
+        return torch.linalg.vector_norm(torch.linalg.vector_norm(pieces, dim=2), dim=1)
 
 
 class Slots:
@@ -73,35 +120,64 @@ class Slots:
             self._owners = {
                 name: (replaced[id(owner)], leaf) for name, (owner, leaf) in self._owners.items()
             }
-        self.shapes = {
-            name: tuple(parameter.shape[1:] if self.stacked else parameter.shape)
-            for name, parameter in self.parameters.items()
+        self.modules = {owner for owner, _ in self._owners.values()}
+        skip = 1 if self.stacked else 0
+        self.shapes = {name: tuple(p.shape[skip:]) for name, p in self.parameters.items()}
+        self.initial = {
+            name: p.detach().float().cpu().clone().view(self.shapes[name])
+            for name, p in self.parameters.items()
         }
+        self._own_shapes: list[dict[str, torch.Size]] = []
+        self.blocks: list[Block] = []
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by tensor name: [S, ...], or [...] where kinds allow no slots."""
         return {name: getattr(owner, leaf) for name, (owner, leaf) in self._owners.items()}
 
-    def load(self, adapters: Sequence[Mapping[str, Tensor]]) -> None:
-        """Fill as many slots as there are adapters."""
+    def load(
+        self, adapters: Sequence[Mapping[str, Tensor]], parts: Iterable[Sequence[str]] = ()
+    ) -> None:
+        """Fill as many slots as there are adapters.
+
+        ``parts`` are groups of tensor names that train alike; each becomes a block, and what they
+        do not name another. A tensor smaller than the model's (a LoRA of lower rank) is padded
+        with zeros; for both factors zero they stay zero, as each one's gradient is the other.
+        """
         if not self.stacked and len(adapters) != 1:
             raise ValueError("this adapter kind trains one client at a time.")
-        for name, (owner, leaf) in self._owners.items():
-            device = getattr(owner, leaf).device
-            if self.stacked:
-                value = torch.stack([adapter[name] for adapter in adapters])
-            else:
-                value = adapters[0][name].clone()
-            setattr(owner, leaf, nn.Parameter(value.to(device)))
+        self._arrange(len(adapters), [tuple(part) for part in parts])
+        self._own_shapes = [{} for _ in adapters]
+        with torch.no_grad():
+            for slot, adapter in enumerate(adapters):
+                for block in self.blocks:
+                    row = torch.cat([self._fitted(slot, n, adapter[n]) for n in block.names])
+                    block.values[slot, : len(row)] = row
 
     def read(self) -> list[dict[str, Tensor]]:
-        """Return a copy of each slot's adapter, on the CPU."""
-        values = {name: value.detach().cpu() for name, value in self.parameters.items()}
+        """Return each slot's adapter, on the CPU; the tensors of a slot share one copy."""
+        adapters: list[dict[str, Tensor]] = [{} for _ in self._own_shapes]
+        for block in self.blocks:
+            for slot, row in enumerate(block.values.detach().cpu()):
+                row = row.clone()
+                for name, start, end in block.spans():
+                    adapters[slot][name] = self._cut(slot, name, row[start:end])
+        return [{name: adapter[name] for name in self.shapes} for adapter in adapters]
+
+    def finite(self) -> list[bool]:
+        """Return for each slot whether all of its values are finite."""
+        checks = [torch.isfinite(block.values.detach()).all(1) for block in self.blocks]
+        good: list[bool] = torch.stack(checks).all(0).tolist()
+        return good
+
+    def active(self) -> dict[str, Tensor]:
+        """Return the tensors that the current pass uses, [slots, ...], with their gradients."""
+        indices = self._active.indices
         if not self.stacked:
-            return [{name: value.clone() for name, value in values.items()}]
-        count = len(next(iter(values.values())))
-        return [{name: value[s].clone() for name, value in values.items()} for s in range(count)]
+            return {name: parameter.unsqueeze(0) for name, parameter in self.parameters.items()}
+        if indices is None:
+            return dict(self.parameters)
+        return {name: parameter[indices] for name, parameter in self.parameters.items()}
 
     @contextmanager
     def only(self, indices: Tensor | None) -> Iterator[None]:
@@ -111,3 +187,42 @@ class Slots:
             yield
         finally:
             self._active.indices = None
+
+    def _arrange(self, count: int, parts: list[tuple[str, ...]]) -> None:
+        """Give every part its block, and point the model's parameters into it."""
+        named = {name for part in parts for name in part}
+        rest = tuple(name for name in self.shapes if name not in named)
+        wanted = [part for part in [*parts, rest] if part]
+        if [(block.names, len(block.values)) for block in self.blocks] == [
+            (part, count) for part in wanted
+        ]:
+            return
+        device = next(iter(self.parameters.values())).device
+        sizes = {name: prod(shape) for name, shape in self.shapes.items()}
+        self.blocks = [Block(part, [sizes[n] for n in part], count, device) for part in wanted]
+        for block in self.blocks:
+            for name, start, end in block.spans():
+                shape = (count, *self.shapes[name]) if self.stacked else self.shapes[name]
+                parameter = nn.Parameter(block.values.data[:, start:end].view(shape))
+                block.parameters.append(parameter)
+                owner, leaf = self._owners[name]
+                setattr(owner, leaf, parameter)
+
+    def _fitted(self, slot: int, name: str, value: Tensor) -> Tensor:
+        shape = self.shapes[name]
+        if value.shape != shape:
+            self._own_shapes[slot][name] = value.shape
+            value = zero_padded(value, shape)
+        return value.reshape(-1)
+
+    def _cut(self, slot: int, name: str, flat: Tensor) -> Tensor:
+        value = flat.view(self.shapes[name])
+        own = self._own_shapes[slot].get(name)
+        return value if own is None else value[tuple(slice(size) for size in own)].clone()
+
+
+def zero_padded(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return ``value`` in the corner of zeros of ``shape``."""
+    padded = value.new_zeros(tuple(shape))
+    padded[tuple(slice(size) for size in value.shape)] = value
+    return padded

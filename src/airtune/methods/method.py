@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -45,7 +45,8 @@ class MethodConfig(Config):
 class Setup:
     """What is fixed for a whole run.
 
-    ``examples`` and ``compute_seconds`` (a round's local training, as planned) are [clients].
+    ``examples`` is [clients]; ``compute_seconds`` maps clients [n] to how long each one's local
+    training of a round is planned to take, [n].
     """
 
     seed: int
@@ -53,7 +54,7 @@ class Setup:
     cell: CellConfig
     per_round: int
     examples: np.ndarray
-    compute_seconds: np.ndarray
+    compute_seconds: Callable[[np.ndarray], np.ndarray]
     initial: Adapter
 
 
@@ -118,7 +119,7 @@ class Method:
         setup = self.setup
         chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
         bits = self.dense_bits
-        return allocate(links, chosen, bits, bits, setup.compute_seconds[chosen], setup.cell)
+        return allocate(links, chosen, bits, bits, setup.compute_seconds(chosen), setup.cell)
 
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return what goes down to every client of the plan."""
@@ -126,7 +127,10 @@ class Method:
         return Dense(state["shared"], self.config.value_type)
 
     def receive(self, client: Client, payload: Any) -> None:
-        """Make of the broadcast and the client's own state the adapter that it uses."""
+        """Make of the broadcast and the client's own state the adapter that it uses.
+
+        All who heard it get the same ``payload``: make new tensors of it, do not write into it.
+        """
         client.adapter = {**client.adapter, **payload.tensors, **client.state.get("private", {})}
 
     def phases(self, client: Client) -> list[Phase]:

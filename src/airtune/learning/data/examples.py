@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,69 +21,94 @@ IGNORED = -100  # a label that takes no part in the loss
 _BUCKET = 8  # lengths are rounded up to a multiple of this
 
 
-@dataclass(frozen=True)
-class Examples:
+@dataclass(frozen=True, eq=False)
+class Corpus:
     """Token sequences and what is to be learned of them.
 
     ``tokens`` holds all sequences end to end, ``offsets`` [n + 1] where each starts;
-    ``targets`` [n] is the class, or the position at which the response starts. ``rows`` selects.
+    ``targets`` [n] is the class, or the position at which the response starts. ``columns`` are
+    further values [n, ...] that go into batches by their names: a teacher's logits, say.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     targets: np.ndarray
-    rows: np.ndarray
     task: Task
     pad: int
     cap: int
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each sequence, [n]."""
+        return np.diff(self.offsets)
+
+    def padded(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the lengths of batches whose longest sequences are ``lengths``."""
+        return np.minimum(-(-lengths // _BUCKET) * _BUCKET, self.cap)
+
+    def places(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where each token of a batch lies in ``tokens``, and whether it is one.
+
+        Both are [rows, length]; behind a sequence's end its last token's place is repeated.
+        """
+        position = np.arange(length)
+        own = self.lengths[rows][:, None]
+        return self.offsets[rows][:, None] + np.minimum(position, own - 1), position < own
+
+    def batch(self, rows: np.ndarray, length: int) -> dict[str, Tensor]:
+        """Return input_ids, attention_mask [rows, length], labels and the columns of rows."""
+        places, real = self.places(rows, length)
+        ids = np.where(real, self.tokens[places], self.pad).astype(np.int64)
+        labels = self.targets[rows].astype(np.int64)
+        if self.task == "causal":
+            labels = np.where(real & (np.arange(length) >= labels[:, None]), ids, IGNORED)
+        batch = {"input_ids": ids, "attention_mask": real.astype(np.int64), "labels": labels}
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        return tensors | {name: column[rows] for name, column in self.columns.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A selection of a corpus: one client's data, a test set.
+
+    ``rows`` is [n]; or [n, group] where an example is several sequences, such as a chosen and a
+    rejected answer: then they follow one another in a batch.
+    """
+
+    corpus: Corpus
+    rows: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def select(self, rows: np.ndarray) -> Examples:
-        """Return these rows of the whole, sharing its memory."""
-        return replace(self, rows=rows)
+        """Return these rows of the corpus, sharing its memory."""
+        return Examples(self.corpus, rows)
 
     def lengths(self) -> np.ndarray:
-        """Tokens of each selected example."""
-        return self.offsets[self.rows + 1] - self.offsets[self.rows]
+        """Tokens of each example; of its longest sequence where it has several."""
+        lengths = self.corpus.lengths[self.rows]
+        return lengths if lengths.ndim == 1 else lengths.max(axis=1)
 
-    def padded_length(self, positions: np.ndarray) -> int:
-        """Return the length of a batch of these examples: its longest, rounded up to 8."""
-        longest = int(self.lengths()[positions].max())
-        return min(-(-longest // _BUCKET) * _BUCKET, self.cap)
+    def padded_lengths(self, positions: np.ndarray) -> np.ndarray:
+        """Return the lengths [batches] of batches of these examples, [batches, size].
 
-    def batch(self, positions: np.ndarray) -> dict[str, Tensor]:
-        """Return input_ids, attention_mask [rows, length] and labels for selected examples.
-
-        The length is this batch's own maximum, rounded up to a multiple of 8: a function of the
+        A batch is as long as its own longest sequence, rounded up to 8: a function of the
         client's rows alone, so a client's numbers do not depend on who trains beside it.
         """
-        rows = self.rows[positions]
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
-        length = self.padded_length(positions)
-        ids = np.full((len(rows), length), self.pad, dtype=np.int64)
-        mask = np.zeros((len(rows), length), dtype=np.int64)
-        for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            ids[row, : end - start] = self.tokens[start:end]
-            mask[row, : end - start] = 1
-        labels = self.targets[rows].astype(np.int64)
-        if self.task == "causal":
-            position = np.arange(length)
-            counted = (position >= labels[:, None]) & (mask == 1)
-            labels = np.where(counted, ids, IGNORED)
-        return {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask),
-            "labels": torch.from_numpy(labels),
-        }
+        return self.corpus.padded(self.lengths()[positions].max(axis=-1))
 
-    def batches_by_length(self, size: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """Yield every example once, similar lengths together, with the positions they came from."""
+    def batch(self, positions: np.ndarray) -> dict[str, Tensor]:
+        """Return the batch of the examples at ``positions``."""
+        length = int(self.padded_lengths(positions))
+        return self.corpus.batch(self.rows[positions].reshape(-1), length)
+
+    def by_length(self, size: int) -> Iterator[np.ndarray]:
+        """Yield positions of every example once, similar lengths together, ``size`` at a time."""
         order = np.argsort(self.lengths(), kind="stable")
         for start in range(0, len(order), size):
-            positions = order[start : start + size]
-            yield positions, self.batch(positions)
+            yield order[start : start + size]
 
 
 def tokenise(
@@ -108,7 +134,8 @@ def pack(
     lengths = np.fromiter((len(s) for s in sequences), dtype=np.int64, count=len(sequences))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.fromiter((t for s in sequences for t in s), dtype=np.int32, count=int(offsets[-1]))
-    return Examples(tokens, offsets, targets, np.arange(len(sequences)), task, pad, cap)
+    corpus = Corpus(tokens, offsets, targets, task, pad, cap)
+    return Examples(corpus, np.arange(len(sequences)))
 
 
 def _causal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,52 @@ class Share:
     name: str
 
 
-def partition(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> list[Share]:
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of every client, end to end: client c's are ``values[offsets[c]:offsets[c + 1]]``."""
+
+    values: Rows
+    offsets: Rows
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows of each client, [clients]."""
+        return np.diff(self.offsets)
+
+
+class Shares:
+    """All clients' shares; each is made when asked for, so a large population costs its rows."""
+
+    def __init__(self, rows: Ragged, names: list[str] | None, fraction: float, seed: int) -> None:
+        self._rows, self._names, self._seed = rows, names, seed
+        sizes = rows.sizes
+        # Hold out a client's own test rows, leaving at least one to learn from.
+        held = np.minimum(np.rint(fraction * sizes).astype(np.int64), sizes - 1)
+        self._held = np.maximum(held, (sizes > 1) & (fraction > 0))
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Share]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, client: int) -> Share:
+        start, end = self._rows.offsets[client : client + 2]
+        rng = keyed.generator(self._seed, "personal test", client)
+        rows, held = rng.permutation(self._rows.values[start:end]), self._held[client]
+        return Share(np.sort(rows[held:]), np.sort(rows[:held]), self.name(client))
+
+    def name(self, client: int) -> str:
+        """Return what a client is called."""
+        return str(client) if self._names is None else self._names[client]
+
+    @property
+    def examples(self) -> np.ndarray:
+        """Rows that each client learns from, [clients]."""
+        return self._rows.sizes - self._held
+
+
+def partition(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> Shares:
     """Return every client's share; every client has at least one training row.
 
     A random partition that leaves a client without rows is drawn again, 20 times at most.
@@ -34,42 +80,44 @@ def partition(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> list[Sha
             f"clients.count: {config.count} clients but only {len(frame)} training examples; "
             "lower clients.count or give more data."
         )
+    names = None
     if config.partition == "column":
         names, parts = _by_column(frame, config)
     else:
-        names = [str(client) for client in range(config.count)]
         parts = _drawn(frame, config, seed)
-    return [
-        _share(rows, config.test_fraction, name, seed, client)
-        for client, (name, rows) in enumerate(zip(names, parts, strict=True))
-    ]
+    return Shares(parts, names, config.test_fraction, seed)
 
 
-def iid(rows: int, clients: int, rng: np.random.Generator) -> list[Rows]:
+def iid(rows: int, clients: int, rng: np.random.Generator) -> Ragged:
     """Deal shuffled rows out evenly."""
-    return np.array_split(rng.permutation(rows), clients)
+    sizes = np.full(clients, rows // clients) + (np.arange(clients) < rows % clients)
+    return Ragged(rng.permutation(rows), np.concatenate([[0], np.cumsum(sizes)]))
 
 
-def dirichlet(
-    labels: np.ndarray, clients: int, alpha: float, rng: np.random.Generator
-) -> list[Rows]:
+def dirichlet(labels: np.ndarray, clients: int, alpha: float, rng: np.random.Generator) -> Ragged:
     """Split each label's rows over clients by p ~ Dirichlet(alpha, ..., alpha)."""
-    parts: list[list[Rows]] = [[] for _ in range(clients)]
+    dealt, owners = [], []
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
         cuts = (np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * len(rows)).astype(int)
-        for part, chunk in zip(parts, np.split(rows, cuts), strict=True):
-            part.append(chunk)
-    return [np.concatenate(part) for part in parts]
+        dealt.append(rows)
+        owners.append(np.searchsorted(cuts, np.arange(len(rows)), side="right"))
+    return _grouped(np.concatenate(dealt), np.concatenate(owners), clients)
 
 
-def quantity(rows: int, clients: int, alpha: float, rng: np.random.Generator) -> list[Rows]:
+def quantity(rows: int, clients: int, alpha: float, rng: np.random.Generator) -> Ragged:
     """Give all the same mix in unequal amounts: sizes ~ Dirichlet(alpha, ..., alpha)."""
     cuts = (np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * rows).astype(int)
-    return np.split(rng.permutation(rows), cuts)
+    return Ragged(rng.permutation(rows), np.concatenate([[0], cuts, [rows]]))
 
 
-def _drawn(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> list[Rows]:
+def _grouped(rows: Rows, owners: np.ndarray, clients: int) -> Ragged:
+    """Sort rows by their owners, keeping their order otherwise."""
+    counts = np.bincount(owners, minlength=clients)
+    return Ragged(rows[np.argsort(owners, kind="stable")], np.concatenate([[0], np.cumsum(counts)]))
+
+
+def _drawn(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> Ragged:
     for draw in range(_DRAWS):
         rng = keyed.generator(seed, "partition", draw)
         if config.partition == "iid":
@@ -83,16 +131,16 @@ def _drawn(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> list[Rows]:
                     "use iid, quantity or column."
                 )
             parts = dirichlet(frame["_label"].to_numpy(), config.count, config.alpha, rng)
-        if all(len(part) for part in parts):
+        if parts.sizes.all():
             return parts
-    empty = next(client for client, part in enumerate(parts) if not len(part))
+    empty = int(np.argmin(parts.sizes))
     raise UserError(
         f"clients.alpha: {config.alpha} leaves clients such as {empty} without any example in "
         f"{_DRAWS} draws; raise clients.alpha or lower clients.count."
     )
 
 
-def _by_column(frame: pd.DataFrame, config: ClientsConfig) -> tuple[list[str], list[Rows]]:
+def _by_column(frame: pd.DataFrame, config: ClientsConfig) -> tuple[list[str], Ragged]:
     column = config.column or ""
     if column not in frame.columns:
         raise UserError(
@@ -112,13 +160,7 @@ def _by_column(frame: pd.DataFrame, config: ClientsConfig) -> tuple[list[str], l
     sizes = np.bincount(codes)
     order = sorted(range(len(values)), key=lambda code: (-sizes[code], str(values[code])))
     chosen = order[: config.count]
-    return [str(values[code]) for code in chosen], [np.flatnonzero(codes == c) for c in chosen]
-
-
-def _share(rows: Rows, fraction: float, name: str, seed: int, client: int) -> Share:
-    """Hold out a client's own test rows, leaving at least one to learn from."""
-    rows = keyed.generator(seed, "personal test", client).permutation(rows)
-    held = min(round(fraction * len(rows)), len(rows) - 1)
-    if fraction > 0 and len(rows) > 1:
-        held = max(held, 1)
-    return Share(np.sort(rows[held:]), np.sort(rows[:held]), name)
+    place = np.full(len(values), config.count)
+    place[chosen] = np.arange(config.count)
+    kept = np.flatnonzero(place[codes] < config.count)
+    return [str(values[code]) for code in chosen], _grouped(kept, place[codes][kept], config.count)

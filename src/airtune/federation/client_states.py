@@ -1,0 +1,133 @@
+"""What clients keep between rounds: in memory up to a limit, the others in files."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from airtune.federation import checkpoint
+from airtune.methods.method import State
+
+
+class ClientStates:
+    """The states of the clients that have one; a population of any size costs what was touched.
+
+    States that changed are written together, one file for each checkpoint; a file goes once all of
+    its states have newer versions and a checkpoint says so. So a killed run finds the states of its
+    last checkpoint. Without a folder everything stays in memory.
+    """
+
+    def __init__(self, memory_bytes: float) -> None:
+        self._memory_bytes = memory_bytes
+        self._held: OrderedDict[int, State] = OrderedDict()  # the least recently used first
+        self._bytes: dict[int, int] = {}
+        self._changed: set[int] = set()
+        self._files: dict[int, int] = {}  # client -> number of the file with its last version
+        self._folder: Path | None = None
+        self._last_file = 0
+
+    def open(self, folder: Path, index: Tensor | None) -> None:
+        """Keep files in ``folder``, as ``index`` of the last checkpoint says (None: anew)."""
+        self._folder = folder
+        for memory in (self._held, self._bytes, self._changed):
+            memory.clear()
+        self._files = {} if index is None else dict(index.T.tolist())
+        if index is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._last_file = max(self._files.values(), default=0)
+        self.clean()
+
+    def __contains__(self, client: int) -> bool:
+        return client in self._held or client in self._files
+
+    def __iter__(self) -> Iterator[int]:
+        yield from sorted(self._held.keys() | self._files.keys())
+
+    def get(self, client: int) -> State:
+        """Return a copy of a client's state, empty if it has none."""
+        if client in self._held:
+            self._held.move_to_end(client)
+        elif client in self._files:
+            self._hold(client, self._read(client))
+        else:
+            return {}
+        return copy.deepcopy(self._held[client])
+
+    def put(self, client: int, state: State) -> None:
+        """Keep a client's new state."""
+        self._hold(client, _compact(state))
+        self._changed.add(client)
+        self._make_room()
+
+    def write(self) -> Tensor:
+        """Write what changed; return the index [2, clients] that a checkpoint needs to keep."""
+        self._write_changed()
+        return torch.tensor([list(self._files), list(self._files.values())], dtype=torch.int64)
+
+    def clean(self) -> None:
+        """Remove files that the last index does not name; call it once that index is safe."""
+        if self._folder is not None:
+            named = {self._path(number) for number in self._files.values()}
+            for file in set(self._folder.iterdir()) - named:
+                file.unlink()
+
+    def _hold(self, client: int, state: State) -> None:
+        self._held[client] = state
+        self._held.move_to_end(client)
+        self._bytes[client] = _size(state)
+
+    def _make_room(self) -> None:
+        if self._folder is None or sum(self._bytes.values()) <= self._memory_bytes:
+            return
+        self._write_changed()
+        while self._held and sum(self._bytes.values()) > self._memory_bytes:
+            client, _ = self._held.popitem(last=False)
+            del self._bytes[client]
+
+    def _write_changed(self) -> None:
+        if self._folder is None or not self._changed:
+            return
+        self._last_file += 1
+        changed = {client: self._held[client] for client in sorted(self._changed)}
+        checkpoint.save(self._path(self._last_file), changed)
+        self._files |= dict.fromkeys(changed, self._last_file)
+        self._changed.clear()
+
+    def _read(self, client: int) -> State:
+        states = checkpoint.load(self._path(self._files[client]), str(client))
+        assert states is not None
+        state: State = states[client]
+        return state
+
+    def _path(self, number: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{number:08d}.safetensors"
+
+
+def _compact(node: Any) -> Any:
+    """Return a copy whose tensors own their memory: a view would keep a whole cohort's alive."""
+    if isinstance(node, Tensor):
+        return node.detach().clone()
+    if isinstance(node, dict):
+        return {key: _compact(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_compact(value) for value in node]
+    return node
+
+
+def _size(node: Any) -> int:
+    if isinstance(node, Tensor):
+        return node.numel() * node.element_size()
+    if isinstance(node, dict):
+        return sum(_size(value) for value in node.values())
+    if isinstance(node, list | tuple):
+        return sum(_size(value) for value in node)
+    return 32

@@ -1,0 +1,57 @@
+"""Which clients train side by side, and how many."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from statistics import median
+
+_TRIALS = 2  # of each size: the first pays for memory and kernels that later ones find ready
+_RECENT = 7
+_WORTH = 0.97  # a larger cohort must be cheaper by 3 %, as it takes more memory
+
+
+class CohortSizes:
+    """How many clients share a pass: as the user says, or as work done so far shows to be fastest.
+
+    Sizes 1, 2, 4 ... are tried on the first clients of a kind of work, for as long as doubling
+    makes a token cheaper. Nothing is computed for the trial only: results do not depend on the
+    size, so what is timed is the run itself.
+    """
+
+    def __init__(self, fixed: int | None, tokens_per_pass: int) -> None:
+        """``tokens_per_pass`` bounds the memory that a chosen size may take."""
+        self._fixed, self._tokens_per_pass = fixed, tokens_per_pass
+        self._seconds: dict[tuple[Hashable, int], list[float]] = {}
+
+    def choose(self, work: Hashable, clients: int, step_tokens: float) -> int:
+        """Return how many of ``clients`` to train side by side.
+
+        ``work`` names what is alike enough to be timed together; ``step_tokens`` are those of one
+        client's step.
+        """
+        if self._fixed is not None:
+            return min(self._fixed, clients)
+        limit = max(1, min(clients, int(self._tokens_per_pass / step_tokens)))
+        size = self._fastest(work, limit)
+        # Even cohorts: of 10 clients at a size of 8, two times 5.
+        return -(-clients // -(-clients // size))
+
+    def _fastest(self, work: Hashable, limit: int) -> int:
+        best, size = 1, 1
+        while True:
+            seconds = self._seconds.get((work, size), [])
+            if len(seconds) < _TRIALS:
+                return size
+            if median(seconds) < _WORTH * median(self._seconds[work, best]):
+                best = size
+            if size * 2 > limit or size > best:
+                return min(best, limit)
+            size *= 2
+
+    def record(self, work: Hashable, clients: int, tokens: int, seconds: float) -> None:
+        """Note what a cohort of ``clients`` took for ``tokens``."""
+        if self._fixed is None and tokens:
+            size = 1 << (clients - 1).bit_length()  # odd sizes stand for the next power of two
+            known = self._seconds.setdefault((work, size), [])
+            known.append(seconds / tokens)
+            del known[:-_RECENT]
