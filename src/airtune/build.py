@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from airtune.learning.data.examples import Examples, tokenise
 from airtune.learning.data.partition import Shares, partition
 from airtune.learning.data.sources import Table, load_table
 from airtune.learning.learner import Learner
+from airtune.learning.memory import keep_freed_memory
 from airtune.methods.method import Method, Setup
 from airtune.methods.registry import find
 from airtune.radio.cell import Cell
@@ -54,6 +56,8 @@ def build(experiment: Experiment) -> Parts:
     backbone = load_backbone(experiment.model, table.task, len(table.classes) or None, device)
     limit = min(experiment.model.max_tokens, backbone.longest)
     model = AdaptedModel(backbone, experiment.adapter, table.task, seed)
+    if experiment.machine.compile:
+        model.compile()
     pool, test = (
         tokenise(frame, table.task, backbone.tokenizer, limit)
         for frame in (table.train, table.test)
@@ -96,6 +100,7 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
 
 
 def _device(machine: MachineConfig) -> torch.device:
+    keep_freed_memory()
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
     if machine.device == "auto":
@@ -115,6 +120,9 @@ class _Selections:
 
     def __len__(self) -> int:
         return len(self._shares)
+
+    def __iter__(self) -> Iterator[Examples]:
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, client: int) -> Examples:
         return self._pool.select(self._shares[client].train)

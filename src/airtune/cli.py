@@ -84,7 +84,11 @@ def show(file: File, set_: Set = None) -> None:
     """Print the resolved, validated experiment."""
     from airtune.experiment import read_experiment
 
-    typer.echo(read_experiment(file, set_ or []).to_yaml(), nl=False)
+    experiment = read_experiment(file, set_ or [])
+    typer.echo(experiment.to_yaml(), nl=False)
+    if not experiment.adapter.has_slots:
+        kind = experiment.adapter.kind
+        typer.echo(f"# machine.cohort is 1: adapters of kind {kind} train one client at a time")
 
 
 @app.command()

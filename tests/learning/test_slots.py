@@ -38,7 +38,7 @@ def test_any_cohort_gives_the_bytes_of_one_by_one_training(small, task, optimise
     )
     steps = [3, 1, 4, 2, 3]
     alone = trained(parts, 1, steps)
-    assert len({len(data) for data in map(parts.clients.data.__getitem__, range(5))}) > 1
+    assert len({len(data) for data in parts.clients.data}) > 1
     for cohort in (2, 5):
         together = trained(parts, cohort, steps)
         for one, other in zip(alone, together, strict=True):

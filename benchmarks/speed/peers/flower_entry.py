@@ -29,6 +29,7 @@ from flwr.simulation import run_simulation
 
 from benchmarks.speed.peers.flower_client import app as client_app
 from benchmarks.speed.peers.local import first_adapter
+from benchmarks.speed.peers.processes import none_left
 
 CORES = 2
 
@@ -94,4 +95,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with none_left():
+        main()

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+from benchmarks.speed.peers.processes import none_left
+
 PROCESSES = 2
 
 
@@ -35,26 +37,22 @@ def environment(rank: int, ports: list[int]) -> dict[str, str]:
     return {**os.environ, "PFL_WORKER_ADDRESSES": addresses, "PFL_WORKER_RANK": str(rank)}
 
 
-def main() -> int:
+def main() -> None:
     processes = int(sys.argv[3]) if len(sys.argv) > 3 else PROCESSES
     threads, ports = max(1, 2 // processes), free_ports(processes)
     command = [sys.executable, "-m", "benchmarks.speed.peers.pfl_worker", *sys.argv[1:3]]
-    workers: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank in range(processes):
-            own = environment(rank, ports)
-            workers.append(subprocess.Popen([*command, str(threads)], env=own))
-        while any(worker.poll() is None for worker in workers):
-            if any(worker.poll() for worker in workers):
-                return 1  # the others would wait for the one that failed
-            time.sleep(0.01)
-        return 1 if any(worker.returncode for worker in workers) else 0
-    finally:
-        for worker in workers:
-            if worker.poll() is None:
-                worker.kill()
-                worker.wait()
+    workers = [
+        subprocess.Popen([*command, str(threads)], env=environment(rank, ports))
+        for rank in range(processes)
+    ]
+    while any(worker.poll() is None for worker in workers):
+        if any(worker.poll() for worker in workers):
+            break  # the others would wait for the one that failed
+        time.sleep(0.01)
+    if any(worker.returncode for worker in workers):
+        raise RuntimeError("a worker process failed")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with none_left():
+        main()

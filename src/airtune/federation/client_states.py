@@ -59,7 +59,9 @@ class ClientStates:
             self._hold(client, self._read(client))
         else:
             return {}
-        return copy.deepcopy(self._held[client])
+        state = copy.deepcopy(self._held[client])
+        self._make_room()
+        return state
 
     def put(self, client: int, state: State) -> None:
         """Keep a client's new state."""

@@ -153,9 +153,12 @@ class RoundRunner:
         payload = decode(message, self._method.uplink_shapes())
         if not isinstance(payload, self._method.uplink_payload):
             raise WireError(f"a {type(payload).__name__} payload is not what this method sends.")
-        for name, array in payload.to_arrays()[1].items():
-            if array.is_floating_point() and not bool(torch.isfinite(array).all()):
-                raise WireError(f"tensor '{name}' holds values that are not finite.")
+        arrays = payload.to_arrays()[1].items()
+        values = {name: array.reshape(-1) for name, array in arrays if array.is_floating_point()}
+        # All at once first: this is done for every upload, and bad ones are rare.
+        if values and not bool(torch.isfinite(torch.cat(list(values.values()))).all()):
+            name = next(name for name, array in values.items() if not array.isfinite().all())
+            raise WireError(f"tensor '{name}' holds values that are not finite.")
         return payload
 
     def _deliveries(

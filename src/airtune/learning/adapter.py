@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from airtune.errors import UserError
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import AdapterConfig, Task
 from airtune.learning.prefix import find_prefix
-from airtune.learning.slots import Slots
+from airtune.learning.slots import Slots, low_rank
 
 Adapter = dict[str, Tensor]
 _PREFIX = "base_model.model."
@@ -38,9 +38,20 @@ class AdaptedModel:
         }
         self.slots = Slots(self.module, names)
         self.initial: Adapter = self.slots.initial
+        for module in self.module.modules():
+            if isinstance(module, peft.tuners.lora.Linear):
+                # peft's own forward, without its choices between adapters and variants.
+                down, up = module.lora_A["default"], module.lora_B["default"]
+                scale = module.scaling["default"]
+                module.forward = low_rank(module.base_layer, down, up, scale)
         self.prefix = find_prefix(self.module, names)
         # Only generation reads a cache of keys and values; to keep one in training is waste.
         self._options = {"use_cache": False} if task == "causal" else {}
+        self._forward: Callable[..., Any] = self.module
+
+    def compile(self) -> None:
+        """Run forward passes through torch.compile from now on."""
+        self._forward = torch.compile(self.module)
 
     @property
     def head_names(self) -> list[str]:
@@ -72,9 +83,9 @@ class AdaptedModel:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if "hidden" in batch and self.prefix is not None:
             with self.prefix.given(batch["hidden"]):
-                output = self.module(**inputs, **self._options)
+                output = self._forward(**inputs, **self._options)
         else:
-            output = self.module(**inputs, **self._options)
+            output = self._forward(**inputs, **self._options)
         logits: Tensor = output.logits
         return logits
 

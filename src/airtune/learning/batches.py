@@ -78,6 +78,9 @@ class CohortBatches:
         """
         for corpus, slots, rows, lengths in self._kinds:
             now = lengths[:, step]
+            if now[0] and (now == now[0]).all():
+                yield Group(slots, corpus, rows[:, step].reshape(-1), int(now[0]))
+                continue
             for length in np.unique(now[now > 0]):
                 chosen = now == length
                 yield Group(slots[chosen], corpus, rows[chosen, step].reshape(-1), int(length))

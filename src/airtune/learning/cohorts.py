@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from statistics import median
 
 _TRIALS = 2  # of each size: the first pays for memory and kernels that later ones find ready
 _RECENT = 7
@@ -31,8 +30,8 @@ class CohortSizes:
         """
         if self._fixed is not None:
             return min(self._fixed, clients)
-        limit = max(1, min(clients, int(self._tokens_per_pass / step_tokens)))
-        size = self._fastest(work, limit)
+        limit = max(1, min(_power(clients), int(self._tokens_per_pass / step_tokens)))
+        size = min(self._fastest(work, limit), clients)
         # Even cohorts: of 10 clients at a size of 8, two times 5.
         return -(-clients // -(-clients // size))
 
@@ -42,16 +41,21 @@ class CohortSizes:
             seconds = self._seconds.get((work, size), [])
             if len(seconds) < _TRIALS:
                 return size
-            if median(seconds) < _WORTH * median(self._seconds[work, best]):
+            # Whatever disturbs a machine makes it slower, so the least is the best estimate.
+            if min(seconds) < _WORTH * min(self._seconds[work, best]):
                 best = size
             if size * 2 > limit or size > best:
-                return min(best, limit)
+                return best
             size *= 2
 
     def record(self, work: Hashable, clients: int, tokens: int, seconds: float) -> None:
         """Note what a cohort of ``clients`` took for ``tokens``."""
         if self._fixed is None and tokens:
-            size = 1 << (clients - 1).bit_length()  # odd sizes stand for the next power of two
-            known = self._seconds.setdefault((work, size), [])
+            known = self._seconds.setdefault((work, _power(clients)), [])
             known.append(seconds / tokens)
             del known[:-_RECENT]
+
+
+def _power(clients: int) -> int:
+    """Return the power of two that stands for a size when times are compared: the next one."""
+    return 1 << (clients - 1).bit_length()

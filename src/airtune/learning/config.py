@@ -143,6 +143,11 @@ class MachineConfig(Config):
         description="memory for hidden states below the first trained layer (adapter.top_layers); "
         "what does not fit is mapped from a file below TMPDIR; 0: compute them every time",
     )
+    compile: bool = Field(
+        False,
+        description="compile the model by torch.compile: about a minute at first, then faster "
+        "where steps are small",
+    )
     client_states_gb: float = Field(
         1.0, ge=0.0, description="memory for what clients keep between rounds; the rest in files"
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -75,6 +76,7 @@ class Learner:
         self.device = model.device
         fixed = machine.cohort if model.slots.stacked else 1
         self.sizes = CohortSizes(fixed, model.tokens_per_pass)
+        self._steppers = optimiser.Steppers(config, model.head_names)
         self._cache: PrefixCache | None = None
         if model.prefix is not None and machine.prefix_cache_gb > 0:
             self._cache = PrefixCache(model.prefix, machine.prefix_cache_gb * 1e9)
@@ -140,8 +142,7 @@ class Learner:
         blocks = [block for block in slots.blocks if _trains(first, block.names[0])]
         if not blocks:
             return
-        for name, parameter in slots.parameters.items():
-            parameter.requires_grad_(_trains(first, name))
+        slots.train_only(blocks)
         schedules = [
             schedule(
                 phase.data, phase.steps, self.config.batch_size, self.seed, t.round, t.client, index
@@ -152,9 +153,7 @@ class Learner:
             for phase, own in zip(phases, schedules, strict=True):
                 self._cache.fill(phase.data, own.rows.reshape(-1), self.device)
         constants = self._constants(phases)
-        stepper = optimiser.make(
-            self.config, blocks, set(self.model.head_names), [phase.rate for phase in phases]
-        )
+        stepper = self._steppers.fresh(blocks, [phase.rate for phase in phases])
         batches = CohortBatches(schedules)
         history = torch.zeros(batches.steps, len(cohort), device=self.device)
         ends = np.array([phase.steps for phase in phases])
@@ -241,7 +240,12 @@ def _effort(task: Assignment) -> tuple[float, ...]:
 
 
 def _trains(phase: Phase, name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in phase.trains)
+    return _named(name, phase.trains)
+
+
+@lru_cache(maxsize=1 << 14)
+def _named(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:

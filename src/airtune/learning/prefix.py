@@ -100,12 +100,11 @@ def find_prefix(model: nn.Module, trained: Iterable[str]) -> FrozenPrefix | None
     layers = model.get_submodule(paths.pop())
     if not isinstance(layers, nn.ModuleList):
         return None
+    prefix = FrozenPrefix(model, layers, first)
     used: list[nn.Module] = []
     owners = [model.get_submodule(name.rpartition(".")[0]) for name in trained]
-    hooks = [
-        owner.register_forward_pre_hook(lambda module, _: used.append(module)) for owner in owners
-    ]
-    prefix = FrozenPrefix(model, layers, first)
+    # Called after the prefix's own hook, which ends the pass: only what lies below is noted.
+    hooks = [o.register_forward_pre_hook(lambda module, _: used.append(module)) for o in owners]
     probe = torch.ones(1, 8, dtype=torch.long, device=next(model.parameters()).device)
     with torch.inference_mode():
         prefix.compute({"input_ids": probe, "attention_mask": probe})

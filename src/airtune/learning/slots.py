@@ -11,10 +11,9 @@ clipping, the optimiser, loading and reading are a few operations whatever the n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from math import prod
 
 import torch
@@ -44,19 +43,37 @@ class SlotLinear(nn.Module):
             bias = nn.Parameter(linear.bias.detach().float().unsqueeze(0))
         self.register_parameter("bias", bias)
         self._active = active
+        self.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows [S * rows, ..., in] to [S * rows, ..., out], in the weight's type."""
-        weight, bias = self.weight, self.bias
-        if self._active.indices is not None:
-            weight = weight[self._active.indices]
-            bias = None if bias is None else bias[self._active.indices]
+        weight = self.active(self.weight)
         rows = x.to(weight.dtype).reshape(weight.shape[0], -1, self.in_features)
-        if bias is None:
+        if self.bias is None:
             y = torch.bmm(rows, weight.mT)
         else:
-            y = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
+            y = torch.baddbmm(self.active(self.bias).unsqueeze(1), rows, weight.mT)
         return y.view(*x.shape[:-1], self.out_features)
+
+    def active(self, parameter: nn.Parameter) -> Tensor:
+        """Return what of a parameter belongs to the rows of the current pass."""
+        return parameter if self._active.indices is None else parameter[self._active.indices]
+
+
+def low_rank(
+    base: Callable[[Tensor], Tensor], down: SlotLinear, up: SlotLinear, scale: float
+) -> Callable[..., Tensor]:
+    """Return ``x -> base(x) + scale * up(down(x))``, the two sums in one product."""
+
+    def forward(x: Tensor, *ignored: object, **options: object) -> Tensor:
+        y = base(x)
+        a, b = down.active(down.weight), up.active(up.weight)
+        rows = x.to(a.dtype).reshape(a.shape[0], -1, down.in_features)
+        start = y.to(b.dtype).view(b.shape[0], -1, up.out_features)
+        sum_ = torch.baddbmm(start, torch.bmm(rows, a.mT), b.mT, alpha=scale)
+        return sum_.view(y.shape).to(y.dtype)
+
+    return forward
 
 
 class Block:
@@ -66,13 +83,26 @@ class Block:
         self, names: Sequence[str], sizes: Sequence[int], slots: int, device: torch.device
     ):
         self.names = tuple(names)
-        self.ends = list(accumulate(sizes))
-        width = -(-self.ends[-1] // _PIECE) * _PIECE
+        used = sum(sizes)
+        width = -(-used // _PIECE) * _PIECE
+        self.sizes = [*sizes, width - used]  # of the tensors in a row, and of its padding
         self.values = nn.Parameter(torch.zeros(slots, width, device=device))
         self.gradients = torch.zeros_like(self.values)
         self.values.grad = self.gradients
-        self._padding = torch.zeros(slots, width - self.ends[-1], device=device)
+        self._padding = torch.zeros(slots, width - used, device=device)
         self.parameters: list[nn.Parameter] = []  # the model's, one for each name
+        self._trains = True
+
+    def views(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield each tensor's name and its values, [S, size]."""
+        yield from zip(self.names, self.values.data.split(self.sizes, dim=1), strict=False)
+
+    def train(self, mode: bool) -> None:
+        """Say whether gradients are taken in these tensors."""
+        if mode != self._trains:
+            self._trains = mode
+            for parameter in self.parameters:
+                parameter.requires_grad_(mode)
 
     def collect(self) -> None:
         """Move the model's gradients, which autograd hands over one by one, into ``gradients``."""
@@ -84,10 +114,6 @@ class Block:
         torch.cat([*pieces, self._padding], dim=1, out=self.gradients)
         for parameter in self.parameters:
             parameter.grad = None
-
-    def spans(self) -> Iterator[tuple[str, int, int]]:
-        """Yield each tensor's name and where in a row it starts and ends."""
-        yield from zip(self.names, [0, *self.ends[:-1]], self.ends, strict=True)
 
     def gradient_norms(self) -> Tensor:
         """Return the norm of each slot's gradient, [S]."""
@@ -155,20 +181,26 @@ class Slots:
                     block.values[slot, : len(row)] = row
 
     def read(self) -> list[dict[str, Tensor]]:
-        """Return each slot's adapter, on the CPU; the tensors of a slot share one copy."""
+        """Return each slot's adapter, on the CPU: views into one copy of all slots."""
         adapters: list[dict[str, Tensor]] = [{} for _ in self._own_shapes]
         for block in self.blocks:
-            for slot, row in enumerate(block.values.detach().cpu()):
-                row = row.clone()
-                for name, start, end in block.spans():
-                    adapters[slot][name] = self._cut(slot, name, row[start:end])
+            rows = block.values.detach().to("cpu", copy=True)
+            for adapter, own, row in zip(adapters, self._own_shapes, rows, strict=True):
+                pieces = row.split(block.sizes)
+                for name, piece in zip(block.names, pieces, strict=False):
+                    value = piece.view(self.shapes[name])
+                    adapter[name] = _corner(value, own[name]) if name in own else value
         return [{name: adapter[name] for name in self.shapes} for adapter in adapters]
 
     def finite(self) -> list[bool]:
         """Return for each slot whether all of its values are finite."""
-        checks = [torch.isfinite(block.values.detach()).all(1) for block in self.blocks]
-        good: list[bool] = torch.stack(checks).all(0).tolist()
-        return good
+        checks = [torch.isfinite(block.values.detach()).all(1).tolist() for block in self.blocks]
+        return [all(slot) for slot in zip(*checks, strict=True)]
+
+    def train_only(self, blocks: Sequence[Block]) -> None:
+        """Let gradients be taken in the tensors of these blocks, and in no others."""
+        for block in self.blocks:
+            block.train(any(block is other for other in blocks))
 
     def active(self) -> dict[str, Tensor]:
         """Return the tensors that the current pass uses, [slots, ...], with their gradients."""
@@ -201,9 +233,9 @@ class Slots:
         sizes = {name: prod(shape) for name, shape in self.shapes.items()}
         self.blocks = [Block(part, [sizes[n] for n in part], count, device) for part in wanted]
         for block in self.blocks:
-            for name, start, end in block.spans():
+            for name, values in block.views():
                 shape = (count, *self.shapes[name]) if self.stacked else self.shapes[name]
-                parameter = nn.Parameter(block.values.data[:, start:end].view(shape))
+                parameter = nn.Parameter(values.view(shape))
                 block.parameters.append(parameter)
                 owner, leaf = self._owners[name]
                 setattr(owner, leaf, parameter)
@@ -215,10 +247,9 @@ class Slots:
             value = zero_padded(value, shape)
         return value.reshape(-1)
 
-    def _cut(self, slot: int, name: str, flat: Tensor) -> Tensor:
-        value = flat.view(self.shapes[name])
-        own = self._own_shapes[slot].get(name)
-        return value if own is None else value[tuple(slice(size) for size in own)].clone()
+
+def _corner(value: Tensor, shape: Sequence[int]) -> Tensor:
+    return value[tuple(slice(size) for size in shape)].clone()
 
 
 def zero_padded(value: Tensor, shape: Sequence[int]) -> Tensor:

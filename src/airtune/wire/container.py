@@ -102,10 +102,12 @@ def unpack(message: bytes) -> tuple[int, dict[str, Scalar], dict[str, Tensor]]:
             f"the arrays declare {declared} bytes, the header {data_size}, "
             f"and {end - offset} are there."
         )
+    # One copy of all data; an array is a view of it where its type's alignment allows that.
+    data, offset = np.frombuffer(message, np.uint8, count=data_size, offset=offset).copy(), 0
     arrays = {}
     for name, dtype, shape in entries:
         size = math.prod(shape) * dtype.itemsize
-        arrays[name] = _from_bytes(message, offset, size, dtype).reshape(shape)
+        arrays[name] = _from_bytes(data[offset : offset + size], offset, dtype).reshape(shape)
         offset += size
     if len(arrays) != count:
         raise WireError("an array name occurs twice.")
@@ -152,8 +154,7 @@ def _to_bytes(array: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
-def _from_bytes(message: bytes, offset: int, size: int, dtype: torch.dtype) -> Tensor:
-    if size == 0:  # torch cannot view zero bytes as another type
+def _from_bytes(data: np.ndarray, offset: int, dtype: torch.dtype) -> Tensor:
+    if data.size == 0:  # torch cannot view zero bytes as another type
         return torch.empty(0, dtype=dtype)
-    raw = np.frombuffer(message, dtype=np.uint8, count=size, offset=offset).copy()
-    return torch.from_numpy(raw).view(dtype)
+    return torch.from_numpy(data if offset % dtype.itemsize == 0 else data.copy()).view(dtype)

@@ -1,0 +1,117 @@
+"""Hidden states that are looked up are those that would be computed."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from airtune.build import build
+from airtune.errors import UserError
+from airtune.experiment import Experiment
+from airtune.learning import prefix
+from airtune.learning.config import MachineConfig
+from airtune.learning.learner import Assignment, Learner
+from airtune.learning.phase import Phase, supervised
+
+
+def trained(parts, gigabytes, cohort=3):
+    machine = MachineConfig(cohort=cohort, prefix_cache_gb=gigabytes)
+    learner = Learner(parts.model, parts.learner.config, 0, machine)
+    tasks = [
+        Assignment(c, 1, dict(parts.model.initial), [Phase(parts.clients.data[c], supervised, 4)])
+        for c in range(5)
+    ]
+    list(learner.train(tasks))
+    return tasks, learner
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Rows whose lower layers were computed, one entry a block."""
+    rows = []
+    compute = prefix.FrozenPrefix.compute
+
+    def counting(self, batch):
+        rows.append(len(batch["input_ids"]))
+        return compute(self, batch)
+
+    monkeypatch.setattr(prefix.FrozenPrefix, "compute", counting)
+    return rows
+
+
+@pytest.mark.parametrize("task", ["classification", "causal"])
+@pytest.mark.parametrize("gigabytes", [1.0, 1e-9])  # in memory; in a mapped file
+def test_training_and_evaluation_are_equal_to_1e_5(small, counted, task, gigabytes):
+    values = small(task, adapter={"top_layers": 1}, clients={"partition": "quantity"})
+    parts = build(Experiment(**values))
+    plain, without = trained(parts, 0.0)
+    counted.clear()
+    cached, learner = trained(parts, gigabytes)
+    assert counted, "the cache was not used"
+    assert len({data.padded_lengths(np.arange(1)).item() for data in parts.clients.data}) > 1
+    for one, other in zip(plain, cached, strict=True):
+        assert one.losses == pytest.approx(other.losses, abs=1e-5)
+        for name, value in one.adapter.items():
+            assert torch.allclose(value, other.adapter[name], atol=1e-5), name
+    scores = [
+        each.evaluate(cached[0].adapter, parts.clients.data[0]) for each in (without, learner)
+    ]
+    assert np.allclose(scores[0].loss, scores[1].loss, atol=1e-5)
+
+
+def test_each_text_is_computed_once(small, counted):
+    parts = build(Experiment(**small(adapter={"top_layers": 1})))
+    counted.clear()
+    tasks, learner = trained(parts, 1.0)
+    once = sum(counted)
+    assert once <= sum(len(data) for data in parts.clients.data)
+    list(learner.train(tasks))
+    assert sum(counted) == once
+
+
+def test_the_bytes_do_not_depend_on_cohort_or_order(small):
+    parts = build(Experiment(**small(adapter={"top_layers": 1})))
+    alone, _ = trained(parts, 1.0, cohort=1)
+    together, _ = trained(parts, 1.0, cohort=5)
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one.adapter[n], other.adapter[n]) for n in one.adapter)
+
+
+def test_there_is_none_where_the_lowest_layer_trains(small):
+    assert build(Experiment(**small())).model.prefix is None
+    assert build(Experiment(**small(adapter={"top_layers": 2}))).model.prefix is None
+
+
+class Tower(nn.Module):
+    def __init__(self, early):
+        super().__init__()
+        self.table, self.early = nn.Embedding(4, 8), nn.Linear(8, 8) if early else None
+        self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
+        self.dropout = nn.Dropout(0.0)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.table(input_ids)
+        x = x if self.early is None else self.early(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.dropout(x)
+
+
+def test_there_is_none_with_a_trainable_part_below_or_in_training_mode():
+    assert prefix.find_prefix(Tower(early=False).eval(), ["layers.2.weight"]) is not None
+    trained_early = ["early.weight", "layers.2.weight"]
+    assert prefix.find_prefix(Tower(early=True).eval(), trained_early) is None
+    assert prefix.find_prefix(Tower(early=False).train(), ["layers.2.weight"]) is None
+
+
+def test_too_little_disk_is_said_before_it_hurts(monkeypatch):
+    monkeypatch.setattr(prefix.shutil, "disk_usage", lambda _: type("", (), {"free": 1000})())
+    with pytest.raises(UserError, match=r"prefix_cache_gb: .* TMPDIR, or give 0"):
+        prefix._room((1000, 1000), torch.float32, 0.0)
+
+
+def test_top_layers_beyond_the_model_and_kinds_without_are_refused(small):
+    with pytest.raises(UserError, match=r"adapter.top_layers: 3 asked for.*2 layers"):
+        build(Experiment(**small(adapter={"top_layers": 3})))
+    with pytest.raises(UserError, match="top_layers works with kind: lora"):
+        Experiment(**small(adapter={"top_layers": 1, "kind": "ia3"}))
