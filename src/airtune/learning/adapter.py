@@ -47,11 +47,13 @@ class AdaptedModel:
         self.prefix = find_prefix(self.module, names)
         # Only generation reads a cache of keys and values; to keep one in training is waste.
         self._options = {"use_cache": False} if task == "causal" else {}
-        self._forward: Callable[..., Any] = self.module
+        # The injected layers are all that an adapter needs; peft's wrapper around the model has
+        # nothing to add to a pass but time.
+        self._forward: Callable[..., Any] = self.module.get_base_model()
 
     def compile(self) -> None:
         """Run forward passes through torch.compile from now on."""
-        self._forward = torch.compile(self.module)
+        self._forward = torch.compile(self._forward)
 
     @property
     def head_names(self) -> list[str]:
