@@ -18,7 +18,6 @@ from airtune.federation.ledger import plain
 from airtune.federation.records import RoundRow
 from airtune.federation.session import Session
 from airtune.learning.export import write_adapter
-from airtune.report import html
 from airtune.results import Run, unfinished
 
 _RECORDED = ("airtune", "torch", "transformers", "peft", "datasets", "safetensors", "numpy")
@@ -56,6 +55,8 @@ def load(path: str | Path) -> Run:
 
 def write_report(runs: Sequence[Run], path: str | Path) -> None:
     """Write one self-contained HTML file about one run or several compared."""
+    from airtune.report import html  # plotly takes its time, and a run needs it at the end only
+
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
