@@ -10,13 +10,17 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from airtune.learning.data import netops
 from airtune.learning.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 VERSION = 1  # part of the cache's name: raise it when anything below changes
 _STORIES, _VOCABULARY, _WIDTH, _LAYERS = 6000, 1024, 128, 4
@@ -73,6 +77,8 @@ def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def _pretrain(tokenizer: PreTrainedTokenizerFast, texts: list[str], steps: int) -> LlamaForCausalLM:
+    from transformers import LlamaConfig, LlamaForCausalLM  # a run that has a model needs neither
+
     config = LlamaConfig(
         vocab_size=_VOCABULARY,
         hidden_size=_WIDTH,
