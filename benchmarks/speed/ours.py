@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import airtune
@@ -26,7 +27,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as out:
         airtune.run(experiment, Path(out) / "run", on_round=note)
-    seconds = [later - earlier for earlier, later in zip(ends[:-1], ends[1:], strict=True)]
+    seconds = [later - earlier for earlier, later in pairwise(ends)]
     target.write_text(json.dumps({"round_losses": losses[1:], "round_seconds": seconds}))
 
 

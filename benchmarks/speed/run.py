@@ -2,8 +2,9 @@
 
 python -m benchmarks.speed.run [--minilm FOLDER] [--peers FOLDER] [--only S1 S2 ...]
 
---minilm names the pretrained encoder of S2, --peers a folder that benchmarks.speed.peers.environments
-filled. --only measures these again and keeps the other figures of results.json.
+--minilm names the pretrained encoder of S2, --peers a folder filled by
+benchmarks.speed.peers.environments. --only measures these again and keeps the other figures of
+results.json.
 """
 
 from __future__ import annotations
