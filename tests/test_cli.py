@@ -199,6 +199,14 @@ def test_show_prints_what_run_would_use(airtune, description):
     assert airtune("show", "resolved.yaml").stdout == shown
 
 
+def test_show_says_when_clients_cannot_train_side_by_side(airtune, description):
+    assert "one client at a time" not in airtune("show", description).stdout
+    shown = airtune("show", description, "--set", "adapter.kind=ia3").stdout
+    assert "# machine.cohort is 1: adapters of kind ia3 train one client at a time" in shown
+    (airtune.home / "resolved.yaml").write_text(shown)
+    assert airtune("show", "resolved.yaml").stdout == shown
+
+
 def test_a_diverging_client_is_recorded_and_the_run_goes_on(airtune, description):
     airtune("run", description, "--set", "train.learning_rate=1e30", "--set", "train.clip_norm=",
             "--set", "train.optimiser=sgd", "--out", "hot", "--quiet")  # fmt: skip

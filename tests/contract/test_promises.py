@@ -82,6 +82,35 @@ def test_private_tensors_never_appear_in_a_payload(method, small, tmp_path, monk
             )
 
 
+def test_what_all_clients_hear_is_written_into_by_none(method, small, tmp_path, monkeypatch):
+    """One decoded broadcast serves all of them, so a method must not change it."""
+    from airtune.build import build, session
+    from airtune.experiment import Experiment
+
+    experiment = Experiment(**small(method=method))
+    parts = build(experiment)
+    heard = []
+    receive = parts.method.receive
+
+    def listening(client, payload):
+        receive(client, payload)
+        heard.append((payload, encode(payload)))
+
+    monkeypatch.setattr(parts.method, "receive", listening)
+    list(session(parts, experiment, tmp_path).rounds())
+    assert heard
+    assert all(encode(payload) == message for payload, message in heard)
+
+
+@pytest.mark.parametrize("memory", [0, 1.0])
+def test_client_states_in_files_change_no_byte(method, execute, memory):
+    reference, _, one = execute(method)
+    machine = {"client_states_gb": memory, "checkpoint_every": 2}
+    folder, _, other = execute(method, machine=machine)
+    assert (folder / "ledger.jsonl").read_bytes() == (reference / "ledger.jsonl").read_bytes()
+    assert all(torch.equal(one.adapter[n], other.adapter[n]) for n in one.adapter)
+
+
 @pytest.mark.parametrize("stopped", [0, 1, 2, 3])
 def test_killed_after_any_round_and_resumed_it_ends_with_the_same_bytes(method, execute, stopped):
     whole, _, complete = execute(method, "whole")

@@ -131,3 +131,18 @@ def test_planned_computing_counts_the_padding_that_is_charged(small, tmp_path):
     for row in rows["upload"]:
         charged[row["client"]] += row["compute_seconds"] / 6
     assert parts.method.setup.compute_seconds(np.arange(5)) == pytest.approx(charged, rel=0.15)
+
+
+def test_personal_accuracy_is_measured_of_as_many_clients_as_asked_for(small, tmp_path):
+    measured = {}
+    for tested in (2, 200):
+        experiment = Experiment(**small(clients={"tested": tested}))
+        folder = tmp_path / str(tested)
+        folder.mkdir()
+        progress = session(build(experiment), experiment, folder)
+        *_, last = progress.rounds()
+        measured[tested] = progress.personal
+        assert last.personal_accuracy == pytest.approx(np.mean(list(progress.personal.values())))
+    assert set(measured[200]) == set(range(5))
+    assert len(measured[2]) == 2
+    assert measured[2].items() < measured[200].items()

@@ -50,6 +50,19 @@ def test_sixteen_bits_halve_the_values():
     assert sizes[0] - sizes[1] == 2 * sum(t.numel() for t in sent.values())
 
 
+@pytest.mark.parametrize("odd", range(8))
+def test_arrays_of_any_type_follow_one_another_at_any_offset(odd):
+    arrays = {"odd": torch.arange(odd, dtype=torch.uint8)}
+    for index, dtype in enumerate((torch.int64, torch.bfloat16, torch.float32, torch.int8)):
+        arrays[str(index)] = torch.arange(-3, 4).to(dtype)
+    _, _, back = container.unpack(container.pack(7, {}, arrays))
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype
+        assert torch.equal(back[name], array)
+        back[name] += 1  # its own memory, and writable
+    assert torch.equal(back["odd"], arrays["odd"] + 1)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(st.text(min_size=1, max_size=40), st.lists(st.integers(0, 4), max_size=3)),

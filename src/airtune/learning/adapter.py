@@ -95,10 +95,10 @@ class AdaptedModel:
         """Write ``adapter`` as a peft adapter directory."""
         model = self._inject()
         parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                if parameter.requires_grad:
-                    parameter.copy_(adapter[_tensor_name(name)])
+        for name, parameter in parameters.items():
+            if parameter.requires_grad:
+                # Not copied into it: the head of a bfloat16 checkpoint would round it.
+                parameter.data = adapter[_tensor_name(name)].clone()
         model.save_pretrained(folder, save_embedding_layers=False)
 
     def _inject(self) -> nn.Module:

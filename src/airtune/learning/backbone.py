@@ -43,6 +43,7 @@ class Backbone:
     fresh: tuple[str, ...]
     source: str
     pooling: str
+    dtype: str
 
     @property
     def longest(self) -> int:
@@ -172,7 +173,8 @@ def _load(
         raise UserError(f"model.name: '{source}' does not fit the task: {first}") from error
     # Evaluation mode for good: dropout would tie a client's numbers to its place in the cohort.
     module.requires_grad_(False).eval().to(device)
-    return Backbone(name, module, tokenizer, fresh, source, pooling)
+    title = str(dtype).removeprefix("torch.")
+    return Backbone(name, module, tokenizer, fresh, source, pooling, title)
 
 
 def _origin(source: str) -> dict[str, bool]:

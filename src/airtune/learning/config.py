@@ -129,7 +129,7 @@ class TrainConfig(Config):
 
 
 class MachineConfig(Config):
-    """The computer that simulates; nothing here changes a result."""
+    """The computer that simulates; nothing here changes a result beyond the last digits."""
 
     device: str = Field("auto", description="cpu, cuda, cuda:1 ...; auto: cuda when present")
     cohort: PositiveInt | None = Field(

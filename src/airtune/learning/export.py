@@ -18,7 +18,7 @@ SOURCE = {source!r}
 
 def base_model(source: str = SOURCE) -> PooledClassifier:
     """Return the frozen model that the adapter belongs to; load the adapter on it with peft."""
-    encoder = AutoModel.from_pretrained(source)
+    encoder = AutoModel.from_pretrained(source, dtype={dtype!r})
     return PooledClassifier(encoder, {classes}, {pooling!r}, {normalise}).eval()
 '''
 
@@ -44,7 +44,7 @@ def write_adapter(
     define it go along as ``base_model.py``.
     """
     model.save(adapter, folder)
-    module, source = model.backbone.module, model.backbone.source
+    module, source, dtype = model.backbone.module, model.backbone.source, model.backbone.dtype
     if labels:
         (folder / "labels.json").write_text(json.dumps(list(labels), indent=0), encoding="utf-8")
     if isinstance(module, PooledClassifier):
@@ -54,6 +54,7 @@ def write_adapter(
         )
         text += _BASE.format(
             source=source,
+            dtype=dtype,
             classes=module.classifier.out_features,
             pooling=module.pooling,
             normalise=module.normalise,
@@ -67,11 +68,12 @@ def write_adapter(
     else:
         kind = type(module).__name__
         imports = f"from transformers import {kind}"
-        base = f'{kind}.from_pretrained("{source}")'
+        base = f'{kind}.from_pretrained("{source}", dtype="{dtype}")'
         if labels:
             base = (
-                f'{kind}.from_pretrained(\n    "{source}", num_labels={len(labels)}, '
-                f"pad_token_id={module.config.pad_token_id}, ignore_mismatched_sizes=True\n)"
+                f'{kind}.from_pretrained(\n    "{source}", dtype="{dtype}", '
+                f"num_labels={len(labels)},\n    pad_token_id={module.config.pad_token_id}, "
+                "ignore_mismatched_sizes=True\n)"
             )
         note = f"The base model is `{source}`."
     readme = _README.format(imports=imports, base=base, folder=".", note=note)

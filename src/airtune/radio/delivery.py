@@ -15,6 +15,7 @@ _WATERFALL_SNR = float(from_db(0.023))
 # An unlimited sender gives up here: such a link is down, and the simulation must end.
 _ENDLESS = 10_000
 _UNLUCKY = 1e-3
+_COUNTABLE = 2.0**53
 
 
 class Arq(NamedTuple):
@@ -76,7 +77,8 @@ def safe_packets(transmissions: ArrayLike, q: ArrayLike) -> Floats:
     The 0.1 % quantile of Binomial(transmissions, 1 - q); exact, fractions included, for q = 0.
     """
     tries = np.maximum(np.asarray(transmissions, dtype=np.float64), 0.0)
-    whole, success = np.floor(tries), 1.0 - np.asarray(q)
+    whole = np.minimum(np.floor(tries), _COUNTABLE).astype(np.int64)
+    success = 1.0 - np.asarray(q)
     # scipy.stats has this quantile ready, but takes a third of a second to import.
     above = np.ceil(bdtrik(_UNLUCKY, whole, success))
     below = np.maximum(above - 1.0, 0.0)
