@@ -75,11 +75,20 @@ def paired(own: workload.Workload, scratch: Path, *entries: str) -> dict[str, An
     return {"workload": own.name, **measured}
 
 
-def serial(scratch: Path) -> list[dict[str, Any]]:
-    rounds = {8: 42, 64: 12, 512: 7}
+def serial(scratch: Path, rounds: dict[int, int]) -> list[dict[str, Any]]:
     return [
         paired(workload.toy(clients, rounds=count), scratch, *PAIR)
         for clients, count in rounds.items()
+    ]
+
+
+def options(scratch: Path) -> list[dict[str, Any]]:
+    compiled = "compiled:machine.cohort=1,machine.compile=true"
+    half = "bfloat16:machine.cohort=1,model.dtype=bfloat16"
+    large = workload.encoder(4, 16, 64, rounds=8)
+    return [
+        paired(workload.toy(8, rounds=16), scratch, "serial:machine.cohort=1", compiled),
+        paired(large, scratch, "serial:machine.cohort=1", half),
     ]
 
 
@@ -89,7 +98,7 @@ def minilm(scratch: Path, model: str) -> list[dict[str, Any]]:
 
 
 def cohorts(scratch: Path) -> list[dict[str, Any]]:
-    shapes = {(16, 1, 16): 12, (32, 2, 32): 8, (16, 4, 32): 9}
+    shapes = {(16, 1, 16): 12, (32, 2, 32): 12, (16, 4, 32): 10}
     return [
         paired(
             workload.encoder(*shape, rounds=count), scratch, *PAIR,
@@ -168,22 +177,25 @@ def main() -> None:
     parser.add_argument("--minilm", type=Path)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--only", nargs="*")
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     raw = json.loads(RESULTS.read_text())["raw"] if RESULTS.exists() else {}
     stages: dict[str, Callable[[Path], Any]] = {
-        "S1": serial, "S3": cohorts, "S7": prefix, "S8": population, "S9": startup,
-        "peers": lambda scratch: peers(scratch, options.peers),
+        "S1": lambda scratch: serial(scratch, {8: 42, 64: 12}),
+        "S1-512": lambda scratch: serial(scratch, {512: 9}),
+        "options": options, "S3": cohorts, "S7": prefix, "S8": population, "S9": startup,
+        "peers": lambda scratch: peers(scratch, chosen.peers),
     }  # fmt: skip
-    if options.minilm:
-        stages["S2"] = lambda scratch: minilm(scratch, str(options.minilm.absolute()))
+    if chosen.minilm:
+        stages["S2"] = lambda scratch: minilm(scratch, str(chosen.minilm.absolute()))
     for name, stage in stages.items():
-        if options.only and name not in options.only:
+        if chosen.only and name not in chosen.only:
             continue
         with tempfile.TemporaryDirectory() as scratch:
             started = time.perf_counter()
             raw[name] = stage(Path(scratch))
             print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-        _write(raw)
+        _write(raw)  # after each, as the next may fail
+    _write(raw)
     page.write(json.loads(RESULTS.read_text()), HERE)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,7 +124,7 @@ class Learner:
             self._run_phase(cohort, index)
         for task, adapter, finite in zip(cohort, slots.read(), slots.finite(), strict=True):
             task.adapter = adapter
-            task.diverged = not finite or not all(math.isfinite(loss) for loss in task.losses)
+            task.diverged |= not finite
 
     def _parts(self, phases: Sequence[Phase]) -> Iterable[list[str]]:
         """Group tensors that train at the same rate in the same phases."""
@@ -167,9 +166,12 @@ class Learner:
             with optimiser.kept(blocks, np.flatnonzero(ends <= step).tolist()):
                 stepper.step()
         # One transfer for the whole phase: asking each step would make the device wait.
-        for task, own, losses in zip(cohort, schedules, history.T.tolist(), strict=True):
-            task.losses += losses[: len(own.lengths)]
+        history = history.cpu()
+        finite = torch.isfinite(history).all(0).tolist()
+        for slot, (task, own) in enumerate(zip(cohort, schedules, strict=True)):
+            task.losses += history[: len(own.lengths), slot].tolist()
             task.tokens += own.tokens
+            task.diverged |= not finite[slot]
 
     def _backward(
         self, objective: Objective, group: Group, constants: Mapping[str, Tensor], losses: Tensor

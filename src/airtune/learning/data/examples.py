@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # a label that takes no part in the loss
 _BUCKET = 8  # lengths are rounded up to a multiple of this
+_IDS_ONLY = {"return_attention_mask": False, "return_token_type_ids": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,8 @@ def tokenise(
     texts = frame["_text"].tolist()
     with quiet():  # the tokenizer would warn of long texts, which are cut below
         if task == "classification":
-            sequences = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+            options = {"truncation": True, "max_length": limit, **_IDS_ONLY}
+            sequences = tokenizer(texts, **options)["input_ids"]
             targets = frame["_label"].to_numpy(dtype=np.int64)
         else:
             sequences, targets = _causal(frame["_prompt"].tolist(), texts, tokenizer, limit)
@@ -146,7 +148,7 @@ def _causal(
     Prompt and response are tokenised apart so that the border is exact. A prompt too long to leave
     room loses its beginning: at least half of the window belongs to the response.
     """
-    plain = {"add_special_tokens": False}
+    plain = {"add_special_tokens": False, **_IDS_ONLY}
     prompt_ids = tokenizer(prompts, **plain)["input_ids"]
     text_ids = tokenizer(texts, **plain)["input_ids"]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
@@ -88,11 +89,18 @@ class _Draw:
 
     def phrase(self, rule: str) -> str:
         """Expand a rule of the grammar, leaving its slots in place."""
-        while "<" in rule:
-            rule = PHRASE.sub(lambda m: PHRASES[m[1]], rule)
+        rule = _spelled_out(rule)
         while "(" in rule:
             rule = CHOICE.sub(lambda m: self.one(m[1].split("|")), rule)
         return " ".join(rule.split()).replace(" ?", "?").replace(" ,", ",")
+
+
+@cache
+def _spelled_out(rule: str) -> str:
+    """Replace the names of phrases by what they stand for, to the end."""
+    while "<" in rule:
+        rule = PHRASE.sub(lambda m: PHRASES[m[1]], rule)
+    return rule
 
 
 def _rules(grammar: str) -> dict[str, dict[str, list[str]]]:
