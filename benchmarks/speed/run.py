@@ -85,9 +85,9 @@ def serial(scratch: Path, rounds: dict[int, int]) -> list[dict[str, Any]]:
 def options(scratch: Path) -> list[dict[str, Any]]:
     compiled = "compiled:machine.cohort=1,machine.compile=true"
     half = "bfloat16:machine.cohort=1,model.dtype=bfloat16"
-    large = workload.encoder(4, 16, 64, rounds=8)
+    large = workload.encoder(4, 16, 64, rounds=6)
     return [
-        paired(workload.toy(8, rounds=16), scratch, "serial:machine.cohort=1", compiled),
+        paired(workload.toy(8, rounds=12), scratch, "serial:machine.cohort=1", compiled),
         paired(large, scratch, "serial:machine.cohort=1", half),
     ]
 
@@ -181,7 +181,7 @@ def main() -> None:
     raw = json.loads(RESULTS.read_text())["raw"] if RESULTS.exists() else {}
     stages: dict[str, Callable[[Path], Any]] = {
         "S1": lambda scratch: serial(scratch, {8: 42, 64: 12}),
-        "S1-512": lambda scratch: serial(scratch, {512: 9}),
+        "S1-512": lambda scratch: serial(scratch, {512: 7}),
         "options": options, "S3": cohorts, "S7": prefix, "S8": population, "S9": startup,
         "peers": lambda scratch: peers(scratch, chosen.peers),
     }  # fmt: skip

@@ -1,5 +1,7 @@
 """What clients keep between rounds, wherever it is kept."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -40,7 +42,7 @@ def test_memory_is_bounded(tmp_path):
         states.put(client, state(client))
         for other in range(client):
             states.get(other)
-        assert sum(states._bytes.values()) <= 10_000
+        assert states._held_bytes <= 10_000
 
 
 def test_what_is_read_may_be_changed_without_harm(tmp_path):
@@ -56,6 +58,39 @@ def test_a_state_owns_its_memory(tmp_path):
     whole = torch.zeros(1_000_000)
     states.put(0, {"private": whole[:10]})
     assert states.get(0)["private"].untyped_storage().nbytes() == 40
+
+
+def test_a_state_that_was_read_holds_no_file_open(tmp_path):
+    states = ClientStates(1e9)
+    states.open(tmp_path / "clients", None)
+    states.put(0, state(1))
+    index = states.write()
+    again = ClientStates(1e9)
+    again.open(tmp_path / "clients", index)
+    again.get(0)
+    assert "clients/0000" not in Path("/proc/self/maps").read_text()
+
+
+def test_states_that_change_beyond_memory_are_written_many_at_a_time(tmp_path):
+    states = ClientStates(20 * 4032)
+    states.open(tmp_path / "clients", None)
+    for round in range(10):
+        for client in range(50):
+            states.put(client, state(round))
+    assert states._last_file <= 500 / 10 + 1
+    assert len(list((tmp_path / "clients").iterdir())) <= 10  # none that nobody needs
+    assert {value_of(states, client) for client in states} == {9}
+
+
+def test_a_missing_file_is_said(tmp_path):
+    states = ClientStates(0)
+    states.open(tmp_path / "clients", None)
+    states.put(0, state(1))
+    index = states.write()
+    for file in (tmp_path / "clients").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match="is missing"):
+        ClientStates(0).open(tmp_path / "clients", index)
 
 
 def test_a_killed_run_finds_the_states_of_its_last_checkpoint(tmp_path):

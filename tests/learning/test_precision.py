@@ -29,6 +29,7 @@ CASES = [
     ("classification", {}),
     ("classification", {"model": {"pooling": "native"}}),
     ("causal", {}),
+    ("classification", {"model": {"pooling": "native"}, "adapter": {"kind": "ia3"}}),
     ("causal", {"adapter": {"kind": "ia3", "rank": 8}}),
 ]
 

@@ -107,7 +107,7 @@ def test_there_is_none_with_a_trainable_part_below_or_in_training_mode():
 def test_too_little_disk_is_said_before_it_hurts(monkeypatch):
     monkeypatch.setattr(prefix.shutil, "disk_usage", lambda _: type("", (), {"free": 1000})())
     with pytest.raises(UserError, match=r"prefix_cache_gb: .* TMPDIR, or give 0"):
-        prefix._room((1000, 1000), torch.float32, 0.0)
+        prefix._mapped((1000, 1000), torch.float32)
 
 
 def test_top_layers_beyond_the_model_and_kinds_without_are_refused(small):

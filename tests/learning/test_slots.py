@@ -36,7 +36,7 @@ def test_any_cohort_gives_the_bytes_of_one_by_one_training(small, task, optimise
             )
         )
     )
-    steps = [3, 1, 4, 2, 3]
+    steps = [3, 1, 4, 0, 3]
     alone = trained(parts, 1, steps)
     assert len({len(data) for data in parts.clients.data}) > 1
     for cohort in (2, 5):
@@ -128,6 +128,84 @@ def test_phases_train_only_what_they_name(small):
     list(parts.learner.train([task]))
     changed = {n for n in task.adapter if not torch.equal(task.adapter[n], parts.model.initial[n])}
     assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_phases_follow_one_another_as_they_would_alone(small):
+    """Each phase has its own tensors, steps and a fresh optimiser; slots must not mix them up."""
+    parts = build(Experiment(**small(train={"weight_decay": 0.1})))
+
+    def run(cohort):
+        learner = Learner(parts.model, parts.learner.config, 0, MachineConfig(cohort=cohort))
+        tasks = []
+        for client in range(5):
+            data = parts.clients.data[client]
+            phases = [
+                Phase(data, supervised, 2, ("classifier.*",)),
+                Phase(data, supervised, 1 + client % 3, ("*lora_*",)),
+                Phase(data, supervised, 2),
+            ]
+            tasks.append(Assignment(client, 1, dict(parts.model.initial), phases))
+        list(learner.train(tasks))
+        return tasks
+
+    alone, together = run(1), run(5)
+    for one, other in zip(alone, together, strict=True):
+        assert len(one.losses) == 5 + one.client % 3
+        assert one.losses == other.losses
+        assert all(torch.equal(one.adapter[n], other.adapter[n]) for n in one.adapter)
+
+
+@pytest.fixture
+def checkpoint(tiny_encoder, tmp_path):
+    """Function that saves a random model of two layers and width 32 with the tests' tokenizer."""
+
+    def save(kind, **options):
+        import transformers
+
+        sizes = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2}
+        sizes |= {"num_attention_heads": 2, "intermediate_size": 64, **options}
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{kind}Config")(max_position_embeddings=64, **sizes)
+        getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+        transformers.AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(tmp_path)
+        return str(tmp_path)
+
+    return save
+
+
+def test_a_model_that_adapts_more_than_its_rows_trains_one_by_one(small, checkpoint):
+    """DeBERTa sends its relative positions, which belong to no client, through the adapters."""
+    options = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
+    name = checkpoint("DebertaV2", **options)
+    for adapter in ({"rank": 4}, {"rank": 4, "top_layers": 1}):
+        parts = build(Experiment(**small(model={"name": name}, adapter=adapter)))
+        assert parts.model.slots.stacked
+        assert not parts.model.side_by_side
+        alone, together = trained(parts, 1, [2] * 5), trained(parts, 5, [2] * 5)
+        for one, other in zip(alone, together, strict=True):
+            assert all(torch.equal(one.adapter[n], other.adapter[n]) for n in one.adapter)
+    assert build(Experiment(**small())).model.side_by_side
+
+
+def test_what_is_adapted_below_the_layers_trains_too(small, checkpoint):
+    name = checkpoint("Electra", embedding_size=16)
+    targets = ["embeddings_project", "encoder.layer.1.attention.self.query"]
+    parts = build(Experiment(**small(model={"name": name}, adapter={"targets": targets})))
+    assert parts.model.prefix is None
+    (task,) = trained(parts, 1, [3])[:1]
+    below = [name for name in task.adapter if "embeddings_project" in name]
+    assert len(below) == 2
+    assert all(not torch.equal(task.adapter[n], parts.model.initial[n]) for n in below)
+
+
+def test_an_adapted_embedding_trains_one_by_one(small):
+    targets = ["word_embeddings", "query"]
+    parts = build(Experiment(**small(adapter={"targets": targets, "rank": 4})))
+    assert not parts.model.side_by_side
+    task = trained(parts, 5, [3] * 5)[0]
+    changed = [n for n in task.adapter if not torch.equal(task.adapter[n], parts.model.initial[n])]
+    assert any("word_embeddings" in name for name in changed)
+    assert any("query" in name for name in changed)
 
 
 def test_a_backbone_is_loaded_once_and_never_changed(small):

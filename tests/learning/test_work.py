@@ -73,7 +73,7 @@ def test_python_work_of_a_step_does_not_grow_with_clients(work):
         few, many = (calls(lambda n=n, c=clients: work(c, n)) for n in (2, 6))
         per_step[clients] = (many - few) / 4
     assert per_step[1] == per_step[2] == per_step[16]
-    assert per_step[16] <= 45  # 35 when this was written, with an encoder of two layers
+    assert per_step[16] <= 60  # 51 when this was written, with an encoder of two layers
 
 
 class Copies(TorchDispatchMode):

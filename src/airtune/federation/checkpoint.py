@@ -49,8 +49,8 @@ def load(path: Path, only: str | None = None) -> dict[Any, Any] | None:
             return dict(_branch(file, json.loads(branches[name])) for name in wanted)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
-            f"{path}: this checkpoint is corrupt ({error}); start again with another --out, or "
-            "delete the run directory."
+            f"{path}: this checkpoint is corrupt or of another version ({error}); start again with "
+            "another --out, or delete the run directory."
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from airtune.errors import UserError
 from airtune.federation import checkpoint
 from airtune.methods.method import State
 
@@ -19,29 +20,42 @@ from airtune.methods.method import State
 class ClientStates:
     """The states of the clients that have one; a population of any size costs what was touched.
 
-    States that changed are written together, one file for each checkpoint; a file goes once all of
-    its states have newer versions and a checkpoint says so. So a killed run finds the states of its
-    last checkpoint. Without a folder everything stays in memory.
+    States that changed are written together: one file for each checkpoint, more if memory does not
+    hold what changes in between. A file goes when neither the last checkpoint nor a newer state
+    needs it, so a killed run finds the states of its last checkpoint. Without a folder everything
+    stays in memory.
     """
 
     def __init__(self, memory_bytes: float) -> None:
         self._memory_bytes = memory_bytes
         self._held: OrderedDict[int, State] = OrderedDict()  # the least recently used first
-        self._bytes: dict[int, int] = {}
+        self._held_bytes = 0
         self._changed: set[int] = set()
-        self._files: dict[int, int] = {}  # client -> number of the file with its last version
+        # Client -> number of the file with its state: of the last version, of the checkpoint's.
+        self._files: dict[int, int] = {}
+        self._safe: dict[int, int] = {}
         self._folder: Path | None = None
         self._last_file = 0
 
     def open(self, folder: Path, index: Tensor | None) -> None:
-        """Keep files in ``folder``, as ``index`` of the last checkpoint says (None: anew)."""
+        """Keep files in ``folder``, as ``index`` of the last checkpoint says (None: anew).
+
+        Raises UserError if a file is missing.
+        """
         self._folder = folder
-        for memory in (self._held, self._bytes, self._changed):
-            memory.clear()
+        self._held.clear()
+        self._changed.clear()
+        self._held_bytes = 0
         self._files = {} if index is None else dict(index.T.tolist())
         if index is None:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
+        for number in set(self._files.values()):
+            if not self._path(number).exists():
+                raise UserError(
+                    f"{self._path(number)} is missing, with states of clients that the checkpoint "
+                    "needs; copy the whole run directory, or start again with another --out."
+                )
         self._last_file = max(self._files.values(), default=0)
         self.clean()
 
@@ -56,7 +70,7 @@ class ClientStates:
         if client in self._held:
             self._held.move_to_end(client)
         elif client in self._files:
-            self._hold(client, self._read(client))
+            self._hold(client, _compact(self._read(client)))
         else:
             return {}
         state = copy.deepcopy(self._held[client])
@@ -75,24 +89,35 @@ class ClientStates:
         return torch.tensor([list(self._files), list(self._files.values())], dtype=torch.int64)
 
     def clean(self) -> None:
-        """Remove files that the last index does not name; call it once that index is safe."""
-        if self._folder is not None:
-            named = {self._path(number) for number in self._files.values()}
-            for file in set(self._folder.iterdir()) - named:
-                file.unlink()
+        """Remove files that the last index does not name; call it once a checkpoint holds that."""
+        self._safe = dict(self._files)
+        self._remove_unnamed()
 
     def _hold(self, client: int, state: State) -> None:
+        self._drop(client)
         self._held[client] = state
-        self._held.move_to_end(client)
-        self._bytes[client] = _size(state)
+        self._held_bytes += _size(state)
+
+    def _drop(self, client: int) -> None:
+        if client in self._held:
+            self._held_bytes -= _size(self._held.pop(client))
 
     def _make_room(self) -> None:
-        if self._folder is None or sum(self._bytes.values()) <= self._memory_bytes:
+        if self._folder is None or self._held_bytes <= self._memory_bytes:
             return
-        self._write_changed()
-        while self._held and sum(self._bytes.values()) > self._memory_bytes:
-            client, _ = self._held.popitem(last=False)
-            del self._bytes[client]
+        # Down to half, so that states which must be written first are written many at a time.
+        self._evict(self._memory_bytes / 2)
+        if self._held_bytes > self._memory_bytes:
+            self._write_changed()
+            self._remove_unnamed()
+            self._evict(self._memory_bytes / 2)
+
+    def _evict(self, until_bytes: float) -> None:
+        """Forget states that files hold, the least recently used first."""
+        for client in [client for client in self._held if client not in self._changed]:
+            if self._held_bytes <= until_bytes:
+                return
+            self._drop(client)
 
     def _write_changed(self) -> None:
         if self._folder is None or not self._changed:
@@ -102,6 +127,12 @@ class ClientStates:
         checkpoint.save(self._path(self._last_file), changed)
         self._files |= dict.fromkeys(changed, self._last_file)
         self._changed.clear()
+
+    def _remove_unnamed(self) -> None:
+        if self._folder is not None:
+            numbers = {*self._files.values(), *self._safe.values()}
+            for file in set(self._folder.iterdir()) - set(map(self._path, numbers)):
+                file.unlink()
 
     def _read(self, client: int) -> State:
         states = checkpoint.load(self._path(self._files[client]), str(client))

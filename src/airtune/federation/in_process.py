@@ -54,7 +54,7 @@ class InProcess:
         replies = {}
         for cohort in self._learner.train(tasks):
             for task in cohort:
-                # Whoever has answered is forgotten, so memory holds one cohort's adapters only.
+                # What was learned goes as soon as it is answered: adapters of one cohort are held.
                 client = clients.pop(task.client)
                 replies[task.client] = self._answer(by_client[task.client], client, task)
                 task.adapter = {}

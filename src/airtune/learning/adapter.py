@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,18 +39,21 @@ class AdaptedModel:
         }
         self.slots = Slots(self.module, names)
         self.initial: Adapter = self.slots.initial
-        for module in self.module.modules():
+        for module in self.module.modules() if self.slots.stacked else ():
             if isinstance(module, peft.tuners.lora.Linear):
                 # peft's own forward, without its choices between adapters and variants.
                 down, up = module.lora_A["default"], module.lora_B["default"]
                 scale = module.scaling["default"]
                 module.forward = low_rank(module.base_layer, down, up, scale)
         self.prefix = find_prefix(self.module, names)
-        # Only generation reads a cache of keys and values; to keep one in training is waste.
-        self._options = {"use_cache": False} if task == "causal" else {}
         # The injected layers are all that an adapter needs; peft's wrapper around the model has
         # nothing to add to a pass but time.
-        self._forward: Callable[..., Any] = self.module.get_base_model()
+        inner = self.module.get_base_model()
+        self._forward: Callable[..., Any] = inner
+        # Only generation reads a cache of keys and values; to keep one in training is waste.
+        caches = "use_cache" in inspect.signature(inner.forward).parameters
+        self._options = {"use_cache": False} if caches else {}
+        self.side_by_side = self.slots.stacked and self._divides_among_slots()
 
     def compile(self) -> None:
         """Run forward passes through torch.compile from now on."""
@@ -60,6 +64,14 @@ class AdaptedModel:
         """Names of the tensors of modules that the checkpoint left untrained."""
         return [n for n in self.slots.shapes if n.startswith(tuple(self.backbone.fresh or ("\0",)))]
 
+    def _divides_among_slots(self) -> bool:
+        """Return whether adapters see nothing but the rows of a batch; found by a small pass."""
+        probe = torch.ones(3, 8, dtype=torch.long, device=self.device)
+        with torch.inference_mode():
+            return self.slots.divides(
+                lambda: self.logits({"input_ids": probe, "attention_mask": probe}), rows=3
+            )
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -68,10 +80,12 @@ class AdaptedModel:
     @property
     def tokens_per_pass(self) -> int:
         """Tokens whose activations, by a rough count, fit into the memory set aside for them."""
-        config = self.backbone.module.config
-        width, layers = (getattr(config, key, 0) for key in ("hidden_size", "num_hidden_layers"))
+        config = self.backbone.module.config.get_text_config()
+        width, layers, vocabulary = (
+            getattr(config, key, 0) for key in ("hidden_size", "num_hidden_layers", "vocab_size")
+        )
         # Per layer about 34 values of the width (Korthikanti et al. 2022); logits three times.
-        values = 34 * width * layers + 3 * config.vocab_size * (self.task == "causal")
+        values = 34 * width * layers + 3 * vocabulary * (self.task == "causal")
         room = _ACTIVATION_BYTES
         if self.device.type == "cuda":
             room = torch.cuda.mem_get_info(self.device)[0] // 2
@@ -109,7 +123,8 @@ class AdaptedModel:
             try:
                 model = peft.get_peft_model(copy, self._peft_config())
             except ValueError as error:
-                raise UserError(f"adapter.targets: {_targets_advice(copy, error)}") from error
+                keys = "targets" if self.config.top_layers is None else "targets or top_layers"
+                raise UserError(f"adapter.{keys}: {_targets_advice(copy, error)}") from error
         _check_rank(model, self.config)
         return model.eval()
 
@@ -125,7 +140,7 @@ class AdaptedModel:
                 shared["feedforward_modules"] = []
             return peft.IA3Config(**shared)
         if self.config.top_layers is not None:
-            count = self.backbone.module.config.num_hidden_layers
+            count = self.backbone.module.config.get_text_config().num_hidden_layers
             if self.config.top_layers > count:
                 raise UserError(
                     f"adapter.top_layers: {self.config.top_layers} asked for, but this model has "

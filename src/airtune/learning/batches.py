@@ -29,12 +29,13 @@ class Schedule:
     """
 
     def __init__(self, data: Examples, steps: int, size: int, rng: np.random.Generator) -> None:
-        size = min(size, len(data))
-        passes = [rng.permutation(len(data)) for _ in range(-(-steps * size // len(data)))]
+        count = len(data)
+        size = min(size, count)
+        passes = [rng.permutation(count) for _ in range(-(-steps * size // count))]
         order = np.concatenate([*passes, np.empty(0, dtype=np.int64)])[: steps * size]
         positions = order.reshape(steps, size)
         self.corpus = data.corpus
-        self.rows = data.rows[positions].reshape(steps, -1)
+        self.rows = data.rows[positions].reshape(steps, size * data.sequences)
         self.lengths = data.padded_lengths(positions) if steps else np.empty(0, dtype=np.int64)
 
     @property

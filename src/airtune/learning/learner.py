@@ -73,7 +73,7 @@ class Learner:
         machine = machine or MachineConfig()
         self.model, self.config, self.seed = model, config, seed
         self.device = model.device
-        fixed = machine.cohort if model.slots.stacked else 1
+        fixed = machine.cohort if model.side_by_side else 1
         self.sizes = CohortSizes(fixed, model.tokens_per_pass)
         self._steppers = optimiser.Steppers(config, model.head_names)
         self._cache: PrefixCache | None = None
@@ -87,16 +87,16 @@ class Learner:
         """
         for group in _alike(tasks).values():
             # Neighbours in a cohort should have steps and lengths alike, so that they share more.
-            waiting = sorted(group, key=_effort)
+            waiting = sorted(group, key=self._effort, reverse=True)
             while waiting:
                 step_tokens = self._step_tokens(waiting[0])
                 work = (_recipe(waiting[0]), step_tokens.bit_length())
                 size = self.sizes.choose(work, len(waiting), step_tokens)
                 cohort, waiting = waiting[:size], waiting[size:]
-                started = time.perf_counter()
+                started, filled = time.perf_counter(), self._fill_seconds
                 self._train_cohort(cohort)
-                tokens = sum(task.tokens for task in cohort)
-                self.sizes.record(work, len(cohort), tokens, time.perf_counter() - started)
+                seconds = time.perf_counter() - started - (self._fill_seconds - filled)
+                self.sizes.record(work, len(cohort), sum(t.tokens for t in cohort), seconds)
                 yield cohort
 
     def evaluate(self, adapter: Adapter, examples: Examples) -> Evaluation:
@@ -116,6 +116,10 @@ class Learner:
                 predictions[positions] = counted.cpu().numpy()
                 correct[positions] = _correct(logits, batch["labels"]).cpu().numpy()
         return Evaluation(loss, predictions, correct)
+
+    @property
+    def _fill_seconds(self) -> float:
+        return 0.0 if self._cache is None else self._cache.seconds
 
     def _train_cohort(self, cohort: Sequence[Assignment]) -> None:
         slots = self.model.slots
@@ -216,9 +220,15 @@ class Learner:
 
     def _step_tokens(self, task: Assignment) -> int:
         """Return about how many tokens a step of this task has."""
-        lengths = [phase.data.lengths().mean() for phase in task.phases]
-        rows = [min(self.config.batch_size, len(phase.data)) for phase in task.phases]
-        return int(max(np.multiply(lengths, rows), default=1))
+        return max((int(rows * length) for _, rows, length in self._effort(task)), default=1)
+
+    def _effort(self, task: Assignment) -> list[tuple[int, int, float]]:
+        """Return steps, rows of a batch and mean length of each phase."""
+        size = self.config.batch_size
+        return [
+            (p.steps, min(size, len(p.data)) * p.data.sequences, float(p.data.lengths().mean()))
+            for p in task.phases
+        ]
 
 
 def _recipe(task: Assignment) -> tuple[object, ...]:
@@ -230,15 +240,6 @@ def _alike(tasks: Sequence[Assignment]) -> dict[tuple[object, ...], list[Assignm
     for task in tasks:
         groups.setdefault(_recipe(task), []).append(task)
     return groups
-
-
-def _effort(task: Assignment) -> tuple[float, ...]:
-    """Return what makes tasks fit together: steps, rows of a batch, lengths."""
-    return tuple(
-        value
-        for phase in task.phases
-        for value in (-phase.steps, -len(phase.data), float(phase.data.lengths().mean()))
-    )
 
 
 def _trains(phase: Phase, name: str) -> bool:

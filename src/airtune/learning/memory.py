@@ -14,11 +14,14 @@ def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next step instead of handing it back.
 
     Each step allocates and frees the same activations; by default glibc maps blocks of some
-    megabytes anew every time, and the kernel fills each of their pages with zeros. Peak memory
-    stays as it is. Where the C library is another one, nothing happens.
+    megabytes anew every time, and the kernel fills each of their pages with zeros. Where the C
+    library is another one, nothing happens.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             library = ctypes.CDLL(None)
-            library.mallopt(_MMAP_THRESHOLD, _LARGE)
-            library.mallopt(_TRIM_THRESHOLD, _LARGE)
+            # Before 2.35 glibc allows 32 MiB at most; the second setting alone would do harm.
+            if library.mallopt(_MMAP_THRESHOLD, _LARGE) or library.mallopt(
+                _MMAP_THRESHOLD, 1 << 25
+            ):
+                library.mallopt(_TRIM_THRESHOLD, _LARGE)

@@ -33,7 +33,7 @@ class Pass:
         return self.model.logits(self.batch)
 
     def adapter(self) -> dict[str, Tensor]:
-        """Return the tensors in training by name, [S, ...]; penalties have gradients in them."""
+        """Return the adapters' tensors by name, [S, ...]; a penalty on them has gradients."""
         return self.model.slots.active()
 
 

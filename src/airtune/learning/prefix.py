@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,15 +64,15 @@ class FrozenPrefix:
 
     def _make_skippable(self, layer: nn.Module) -> None:
         whole: Callable[..., Any] = layer.forward
-        returns_tuple = False  # older model classes return (hidden, ...)
+        outputs = 0  # some model classes return (hidden, ...): how many there are
 
         def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            nonlocal returns_tuple
+            nonlocal outputs
             if self._given is None:
                 output = whole(hidden_states, *args, **kwargs)
-                returns_tuple = isinstance(output, tuple)
+                outputs = len(output) if isinstance(output, tuple) else 0
                 return output
-            return (hidden_states,) if returns_tuple else hidden_states
+            return (hidden_states, *[None] * (outputs - 1)) if outputs else hidden_states
 
         layer.forward = forward
 
@@ -102,7 +103,7 @@ def find_prefix(model: nn.Module, trained: Iterable[str]) -> FrozenPrefix | None
         return None
     prefix = FrozenPrefix(model, layers, first)
     used: list[nn.Module] = []
-    owners = [model.get_submodule(name.rpartition(".")[0]) for name in trained]
+    owners = [model.get_submodule(path) for path in {_layer(name) for name in trained}]
     # Called after the prefix's own hook, which ends the pass: only what lies below is noted.
     hooks = [o.register_forward_pre_hook(lambda module, _: used.append(module)) for o in owners]
     probe = torch.ones(1, 8, dtype=torch.long, device=next(model.parameters()).device)
@@ -113,15 +114,23 @@ def find_prefix(model: nn.Module, trained: Iterable[str]) -> FrozenPrefix | None
     return None if used else prefix
 
 
+def _layer(name: str) -> str:
+    """Return the module that is called where a parameter is used: peft's layer, or its owner."""
+    adapter = re.search(r"\.(?:lora|ia3)_", name)
+    return name[: adapter.start()] if adapter else name.rpartition(".")[0]
+
+
 class PrefixCache:
     """Hidden states of the texts seen so far, in memory up to a limit, then in a mapped file.
 
     A text's states are computed among texts of its own client, 32 of similar length at a time: a
-    function of that client's data, so a run that is resumed finds the same bytes.
+    function of that client's data, so a run that is resumed trains on the same bytes.
     """
 
     def __init__(self, prefix: FrozenPrefix, memory_bytes: float) -> None:
         self.prefix, self._memory_bytes = prefix, memory_bytes
+        self.seconds = 0.0  # spent on computing states
+        self._in_memory = 0
         self._states: dict[int, Tensor] = {}
         self._known: dict[int, np.ndarray] = {}
         self._tokens: list[np.ndarray] = []  # keeps the keys alive
@@ -149,30 +158,30 @@ class PrefixCache:
     def _compute(
         self, corpus: Corpus, rows: np.ndarray, batch: Mapping[str, Tensor], device: torch.device
     ) -> None:
+        started = time.perf_counter()
         with torch.inference_mode():
             moved = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
             hidden = self.prefix.compute(moved).cpu()
         key = id(corpus.tokens)
         if key not in self._states:
             shape = (len(corpus.tokens), hidden.shape[-1])
-            self._states[key] = _room(shape, hidden.dtype, self._left())
+            size = shape[0] * shape[1] * hidden.dtype.itemsize
+            fits = self._in_memory + size <= self._memory_bytes
+            self._in_memory += size * fits
+            self._states[key] = (
+                torch.empty(shape, dtype=hidden.dtype) if fits else _mapped(shape, hidden.dtype)
+            )
             self._known[key] = np.zeros(len(corpus.lengths), dtype=bool)
             self._tokens.append(corpus.tokens)
         places, real = corpus.places(rows, hidden.shape[1])
         self._states[key][torch.from_numpy(places[real])] = hidden[torch.from_numpy(real)]
         self._known[key][rows] = True
-
-    def _left(self) -> float:
-        return self._memory_bytes - sum(
-            states.numel() * states.element_size() for states in self._states.values()
-        )
+        self.seconds += time.perf_counter() - started
 
 
-def _room(shape: tuple[int, int], dtype: torch.dtype, memory_bytes: float) -> Tensor:
-    """Return uninitialised room for states, mapped from a temporary file if it is too large."""
+def _mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Return uninitialised room for states, mapped from a temporary file."""
     size = shape[0] * shape[1]
-    if size * dtype.itemsize <= memory_bytes:
-        return torch.empty(shape, dtype=dtype)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if size * dtype.itemsize > _DISK_SHARE * free:
         raise UserError(

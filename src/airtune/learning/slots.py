@@ -26,9 +26,20 @@ _PIECE = 512
 
 @dataclass
 class ActiveSlots:
-    """Which slots the rows of the current forward pass belong to; None means all, in order."""
+    """Which slots the rows of the current forward pass belong to; None means all, in order.
+
+    While ``rows`` says how many rows a pass has, ``mixed`` notes an input that has another number:
+    then it cannot be divided among slots (DeBERTa sends its table of relative positions along).
+    """
 
     indices: Tensor | None = None
+    rows: int | None = None
+    mixed: bool = False
+
+    def divide(self, x: Tensor, slots: int, width: int, dtype: torch.dtype) -> Tensor:
+        """Return inputs [slots * rows, ..., width] as [slots, rows * ..., width]."""
+        self.mixed |= self.rows is not None and len(x) != self.rows
+        return x.to(dtype).reshape(slots, -1, width)
 
 
 class SlotLinear(nn.Module):
@@ -48,12 +59,16 @@ class SlotLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map rows [S * rows, ..., in] to [S * rows, ..., out], in the weight's type."""
         weight = self.active(self.weight)
-        rows = x.to(weight.dtype).reshape(weight.shape[0], -1, self.in_features)
+        rows = self.divide(x, weight)
         if self.bias is None:
             y = torch.bmm(rows, weight.mT)
         else:
             y = torch.baddbmm(self.active(self.bias).unsqueeze(1), rows, weight.mT)
         return y.view(*x.shape[:-1], self.out_features)
+
+    def divide(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return inputs slot by slot, in the type of the active ``weight``."""
+        return self._active.divide(x, len(weight), self.in_features, weight.dtype)
 
     def active(self, parameter: nn.Parameter) -> Tensor:
         """Return what of a parameter belongs to the rows of the current pass."""
@@ -68,7 +83,7 @@ def low_rank(
     def forward(x: Tensor, *ignored: object, **options: object) -> Tensor:
         y = base(x)
         a, b = down.active(down.weight), up.active(up.weight)
-        rows = x.to(a.dtype).reshape(a.shape[0], -1, down.in_features)
+        rows = down.divide(x, a)
         start = y.to(b.dtype).view(b.shape[0], -1, up.out_features)
         sum_ = torch.baddbmm(start, torch.bmm(rows, a.mT), b.mT, alpha=scale)
         return sum_.view(y.shape).to(y.dtype)
@@ -146,7 +161,12 @@ class Slots:
             self._owners = {
                 name: (replaced[id(owner)], leaf) for name, (owner, leaf) in self._owners.items()
             }
-        self.modules = {owner for owner, _ in self._owners.values()}
+        else:
+            for owner in owners.values():
+                if isinstance(owner, nn.Linear):  # a head: float32 behind a backbone of any type
+                    owner.register_forward_pre_hook(
+                        lambda module, args: (args[0].to(module.weight.dtype), *args[1:])
+                    )
         skip = 1 if self.stacked else 0
         self.shapes = {name: tuple(p.shape[skip:]) for name, p in self.parameters.items()}
         self.initial = {
@@ -202,8 +222,17 @@ class Slots:
         for block in self.blocks:
             block.train(any(block is other for other in blocks))
 
+    def divides(self, run: Callable[[], object], rows: int) -> bool:
+        """Return whether all that ``run`` sends through adapters has the pass's ``rows``."""
+        self._active.rows, self._active.mixed = rows, False
+        try:
+            run()
+        finally:
+            self._active.rows = None
+        return not self._active.mixed
+
     def active(self) -> dict[str, Tensor]:
-        """Return the tensors that the current pass uses, [slots, ...], with their gradients."""
+        """Return the adapters' tensors that the current pass uses, [slots, ...]."""
         indices = self._active.indices
         if not self.stacked:
             return {name: parameter.unsqueeze(0) for name, parameter in self.parameters.items()}

@@ -83,6 +83,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def sequences(self) -> int:
+        """Sequences of one example."""
+        return 1 if self.rows.ndim == 1 else int(self.rows.shape[1])
+
     def select(self, rows: np.ndarray) -> Examples:
         """Return these rows of the corpus, sharing its memory."""
         return Examples(self.corpus, rows)
@@ -126,7 +131,9 @@ def tokenise(
             targets = frame["_label"].to_numpy(dtype=np.int64)
         else:
             sequences, targets = _causal(frame["_prompt"].tolist(), texts, tokenizer, limit)
-    return pack(sequences, targets, task, tokenizer.pad_token_id or 0, limit)
+    pad = tokenizer.pad_token_id or 0
+    # A text without any token, where a tokenizer adds none of its own, is one of padding.
+    return pack([s or [pad] for s in sequences], targets, task, pad, limit)
 
 
 def pack(
