@@ -22,9 +22,10 @@ def ratios(measured: Row, upper: str, lower: str) -> list[float]:
     return [a / b for a, b in pairs][TRIED if "auto" in (upper, lower) else FIRST :]
 
 
-def agree(measured: Row) -> float:
-    """Return by how much the losses of the entries of a workload differ at most."""
-    by_round = zip(*measured["losses"].values(), strict=True)
+def differ(measured: Row, rounds: slice, without: str = "") -> float:
+    """Return by how much the losses of a workload's entries differ at most in these rounds."""
+    entries = [losses for name, losses in measured["losses"].items() if name != without]
+    by_round = list(zip(*entries, strict=True))[rounds]
     return max(max(losses) - min(losses) for losses in by_round)
 
 
@@ -91,8 +92,15 @@ def write(results: Row, folder: Path) -> None:
             f"{spread} | {holds} |"
         )
     paired = [m for key in ("S1", "S1-512", "S2", "S3", "S7") for m in raw.get(key, [])]
-    differ = max((agree(measured) for measured in paired), default=0.0)
-    parts.append(f"\nLosses of all entries of a workload agree to {differ:.1e} in every round.\n")
+    if paired:
+        first = max(differ(measured, slice(1)) for measured in paired)
+        last = max(differ(measured, slice(None)) for measured in paired)
+        own = max(differ(measured, slice(None), without="loop") for measured in paired)
+        parts.append(
+            f"\nLosses of a workload's entries agree to {first:.0e} in the first round. Rounding "
+            f"grows from there as training goes on, to {last:.0e} at most, on an encoder of random "
+            f"weights; airtune's own variants differ by {own:.0e} throughout.\n"
+        )
     parts += _notes(raw) + _peers(raw.get("peers", []))
     notes = folder / "notes.md"
     if notes.exists():

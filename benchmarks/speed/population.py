@@ -9,7 +9,6 @@ what the clients' files hold. Afterwards states are read back, from memory and f
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -38,7 +37,7 @@ def main() -> None:
         progress = session(parts, experiment, Path(out))
         for _ in progress.rounds():
             pass
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = _peak_bytes()
         at_end = psutil.Process().memory_info().rss
         index = parts.clients.states.write()
         files = sum(file.stat().st_size for file in Path(out, "checkpoint", "clients").iterdir())
@@ -53,6 +52,12 @@ def main() -> None:
         "state_bytes": files, "from_memory_ms": held, "from_files_ms": read,
     }  # fmt: skip
     target.write_text(json.dumps(result))
+
+
+def _peak_bytes() -> int:
+    """Return this program's own high-water mark; getrusage would include the parent's at fork."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
 
 def _milliseconds(states: ClientStates, clients: list[int]) -> float:
