@@ -137,6 +137,10 @@ def _notes(raw: Row) -> list[str]:
             f"{toy['seconds']['compiled'][0]:.0f} s); `model.dtype: bfloat16` takes {half} on "
             f"{large['workload']}.\n"
         )
+    if "profile" in raw:
+        by_share = sorted(raw["profile"]["shares"].items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in by_share)
+        notes.append(f"A cohort's steps on {raw['profile']['workload']} are: {shares}.\n")
     if "S8" not in raw:
         return notes
     few, many = raw["S8"]

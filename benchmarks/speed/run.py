@@ -130,6 +130,14 @@ def population(scratch: Path) -> list[dict[str, Any]]:
     return measured
 
 
+def shares(scratch: Path) -> dict[str, Any]:
+    """Profile a cohort's round on the workload of S4."""
+    folder = workload.write(workload.encoder(32, 2, 32), scratch / "profile")
+    child(["benchmarks.speed.profile", folder, folder / "out.json"])
+    measured: dict[str, float] = json.loads((folder / "out.json").read_text())
+    return {"workload": "encoder-32x2x32", "shares": measured}
+
+
 def startup(scratch: Path) -> dict[str, list[float]]:
     del scratch
     taken: dict[str, list[float]] = {"imports": [], "airtune": []}
@@ -182,7 +190,8 @@ def main() -> None:
     stages: dict[str, Callable[[Path], Any]] = {
         "S1": lambda scratch: serial(scratch, {8: 42, 64: 12}),
         "S1-512": lambda scratch: serial(scratch, {512: 7}),
-        "options": options, "S3": cohorts, "S7": prefix, "S8": population, "S9": startup,
+        "options": options, "S3": cohorts, "S7": prefix, "profile": shares,
+        "S8": population, "S9": startup,
         "peers": lambda scratch: peers(scratch, chosen.peers),
     }  # fmt: skip
     if chosen.minilm:

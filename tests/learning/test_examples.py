@@ -45,6 +45,19 @@ def test_a_long_prompt_loses_its_beginning_and_keeps_room_for_the_response(tiny_
     assert (data.batch(np.array([0]))["labels"] != IGNORED).sum() >= 9
 
 
+def test_a_text_without_any_token_is_one_of_padding():
+    class Bare:
+        pad_token_id = 7
+
+        def __call__(self, texts, **options):
+            return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
+
+    frame = pd.DataFrame({"_text": ["", "3 4"], "_label": [0, 1]})
+    data = tokenise(frame, "classification", Bare(), 20)
+    assert data.lengths().tolist() == [1, 2]
+    assert data.batch(np.array([0]))["input_ids"][0].tolist() == [7] * 8
+
+
 def test_every_example_is_evaluated_once():
     sequences = [[1] * n for n in (3, 30, 7, 12, 1)]
     data = pack(sequences, np.zeros(5, dtype=int), "classification", 0, 64)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from airtune.build import build
+from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.learning.batches import schedule
 from airtune.learning.config import MachineConfig
@@ -196,6 +197,12 @@ def test_what_is_adapted_below_the_layers_trains_too(small, checkpoint):
     below = [name for name in task.adapter if "embeddings_project" in name]
     assert len(below) == 2
     assert all(not torch.equal(task.adapter[n], parts.model.initial[n]) for n in below)
+
+
+def test_top_layers_of_a_model_whose_layers_are_one_is_said(small, checkpoint):
+    name = checkpoint("Albert", embedding_size=16)
+    with pytest.raises(UserError, match=r"adapter.targets or top_layers: "):
+        build(Experiment(**small(model={"name": name}, adapter={"top_layers": 1})))
 
 
 def test_an_adapted_embedding_trains_one_by_one(small):
