@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from airtune import keyed
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation.evaluation import Evaluator
-from airtune.federation.in_process import InProcess
+from airtune.federation.in_process import InProcess, Kind
 from airtune.federation.round import RoundRunner
 from airtune.federation.session import Session
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.backbone import Backbone, load_backbone
-from airtune.learning.config import MachineConfig
+from airtune.learning.config import AdapterConfig, MachineConfig, ModelConfig
 from airtune.learning.data.examples import Examples, tokenise
 from airtune.learning.data.partition import Shares, partition
 from airtune.learning.data.sources import Table, load_table
 from airtune.learning.learner import Learner
 from airtune.learning.memory import keep_freed_memory
-from airtune.methods.method import Method, Setup
+from airtune.methods.method import Method, Setup, Work
 from airtune.methods.registry import find
 from airtune.radio.cell import Cell
 from airtune.radio.compute import compute_seconds, flops
@@ -34,7 +34,7 @@ _DRAWS = 8  # batches from which the length of a client's batch is estimated
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts that tests and reports look into."""
+    """The parts that tests and reports look into; backbone, model and learner are the server's."""
 
     table: Table
     backbone: Backbone
@@ -48,36 +48,41 @@ class Parts:
 
 
 def build(experiment: Experiment) -> Parts:
-    """Load data and model, divide the data, set up method and cell."""
-    seed = experiment.seed
+    """Load data and models, divide the data, set up method and cell."""
+    seed, method_class = experiment.seed, find(experiment.method.name)
+    _check_models(experiment, method_class)
     device = _device(experiment.machine)
-    table = load_table(experiment.data, seed)
+    table = load_table(experiment.data, seed, method_class.needs_public)
     shares = partition(table.train, experiment.clients, seed)
-    backbone = load_backbone(experiment.model, table.task, len(table.classes) or None, device)
-    limit = min(experiment.model.max_tokens, backbone.longest)
-    model = AdaptedModel(backbone, experiment.adapter, table.task, seed)
-    if experiment.machine.compile:
-        model.compile()
-    pool, test = (
-        tokenise(frame, table.task, backbone.tokenizer, limit)
-        for frame in (table.train, table.test)
-    )
-    data = _Selections(pool, shares)
-    learner = Learner(model, experiment.train, seed, experiment.machine)
+    models = _Models(experiment, table, device)
+    kinds = [
+        models.kind(config, experiment.adapter, shares)
+        for config in experiment.clients.models or (experiment.model,)
+    ]
+    own = experiment.server
+    server_model, server_adapter = own.model or experiment.model, own.adapter or experiment.adapter
+    learner = models.learner(server_model, server_adapter)
+    if table.task == "causal":
+        _check_tokenizers([learner, *(kind.learner for kind in kinds)])
     setup = Setup(
         seed=seed,
         train=experiment.train,
         cell=experiment.cell,
         per_round=experiment.clients.per_round or experiment.clients.count,
         examples=shares.examples,
-        compute_seconds=_PlannedSeconds(experiment, backbone, data),
-        initial=model.initial,
+        compute_seconds=_PlannedSeconds(experiment, kinds),
+        initial=kinds[0].learner.model.initial,
+        width=learner.model.width,
+        server=learner,
+        public=models.tokens(server_model, "public"),
     )
-    method = find(experiment.method.name)(experiment.method, setup)
-    clients = InProcess(method, learner, data, experiment.machine.client_states_gb * 1e9)
-    evaluator = Evaluator(learner, clients, test, pool, _personal_tests(experiment, shares))
+    method = method_class(experiment.method, setup)
+    clients = InProcess(method, kinds, experiment.machine.client_states_gb * 1e9)
+    test = models.tokens(server_model, "test")
+    evaluator = Evaluator(learner, clients, test, _personal_tests(experiment, shares))
     cell = Cell(experiment.cell, len(shares), seed)
-    return Parts(table, backbone, model, learner, method, clients, evaluator, cell, shares)
+    backbone = learner.model.backbone
+    return Parts(table, backbone, learner.model, learner, method, clients, evaluator, cell, shares)
 
 
 def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
@@ -86,7 +91,7 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
         parts.method,
         parts.clients,
         parts.cell,
-        parts.backbone.active_parameters,
+        [kind.learner.model.backbone.active_parameters for kind in parts.clients.kinds],
     )
     return Session(
         folder,
@@ -97,6 +102,76 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
         parts.table.task,
         experiment.machine.checkpoint_every,
     )
+
+
+def _check_models(experiment: Experiment, method: type[Method]) -> None:
+    """Refuse unequal models where adapters travel."""
+    if method.own_models:
+        return
+    for key, given in (
+        ("clients.models", experiment.clients.models),
+        ("server.model", experiment.server.model),
+        ("server.adapter", experiment.server.adapter),
+    ):
+        if given:
+            raise UserError(
+                f"{key}: clients of '{experiment.method.name}' send their adapters, so all have "
+                "the one model of the section model; leave it out, or name a method that distils."
+            )
+
+
+def _check_tokenizers(learners: Sequence[Learner]) -> None:
+    """Refuse models whose tokens differ: their logits are about different things."""
+    first, *others = (learner.model.backbone for learner in learners)
+    for other in others:
+        if other.tokenizer.get_vocab() != first.tokenizer.get_vocab():
+            raise UserError(
+                f"clients.models: '{first.name}' and '{other.name}' have different tokenizers, so "
+                "their token logits cannot be combined; name models with one vocabulary."
+            )
+
+
+class _Models:
+    """The models of an experiment and its texts in their tokens, each loaded once."""
+
+    def __init__(self, experiment: Experiment, table: Table, device: torch.device) -> None:
+        self._experiment, self._table, self._device = experiment, table, device
+        self._frames = {"train": table.train, "test": table.test, "public": table.public}
+        self._learners: dict[tuple[ModelConfig, AdapterConfig], Learner] = {}
+        self._tokens: dict[tuple[str, int, str], Examples] = {}
+
+    def learner(self, model: ModelConfig, adapter: AdapterConfig) -> Learner:
+        """Return what trains such adapters on such a model."""
+        key = model, adapter
+        if key not in self._learners:
+            experiment, task = self._experiment, self._table.task
+            adapted = AdaptedModel(self._backbone(model), adapter, task, experiment.seed)
+            if experiment.machine.compile:
+                adapted.compile()
+            self._learners[key] = Learner(
+                adapted, experiment.train, experiment.seed, experiment.machine
+            )
+        return self._learners[key]
+
+    def kind(self, model: ModelConfig, adapter: AdapterConfig, shares: Shares) -> Kind:
+        """Return what clients with such a model compute with."""
+        pool = self.tokens(model, "train")
+        data = _Selections(pool, shares)
+        return Kind(self.learner(model, adapter), data, pool, self.tokens(model, "public"))
+
+    def tokens(self, model: ModelConfig, part: str) -> Examples:
+        """Return the texts of a part of the data as this model reads them."""
+        backbone = self._backbone(model)
+        limit = min(model.max_tokens, backbone.longest)
+        key = backbone.source, limit, part
+        if key not in self._tokens:
+            frame, task = self._frames[part], self._table.task
+            self._tokens[key] = tokenise(frame, task, backbone.tokenizer, limit)
+        return self._tokens[key]
+
+    def _backbone(self, model: ModelConfig) -> Backbone:
+        task, classes = self._table.task, len(self._table.classes) or None
+        return load_backbone(model, task, classes, self._device)
 
 
 def _device(machine: MachineConfig) -> torch.device:
@@ -129,27 +204,40 @@ class _Selections:
 
 
 class _PlannedSeconds:
-    """Expected seconds of local training in a round, worked out for clients when asked for."""
+    """Expected seconds of computing in a round, worked out for clients when asked for."""
 
-    def __init__(self, experiment: Experiment, backbone: Backbone, data: _Selections) -> None:
-        self._experiment, self._backbone, self._data = experiment, backbone, data
-        self._known: dict[int, float] = {}
+    def __init__(self, experiment: Experiment, kinds: Sequence[Kind]) -> None:
+        self._experiment, self._kinds = experiment, kinds
+        self._known: dict[tuple[int, Work], float] = {}
 
-    def __call__(self, clients: np.ndarray) -> np.ndarray:
+    def __call__(self, clients: np.ndarray, work: Work) -> np.ndarray:
         for client in map(int, clients):
-            if client not in self._known:
-                self._known[client] = self._seconds(client)
-        return np.array([self._known[int(client)] for client in clients], dtype=np.float64)
+            if (client, work) not in self._known:
+                self._known[client, work] = self._seconds(client, work)
+        return np.array([self._known[int(client), work] for client in clients], dtype=np.float64)
 
-    def _seconds(self, client: int) -> float:
-        train, own = self._experiment.train, self._data[client]
+    def _seconds(self, client: int, work: Work) -> float:
+        kind = self._kinds[client % len(self._kinds)]
+        size = self._experiment.train.batch_size
+        trained = work.private_steps * self._batch_tokens(client, kind.data[client], size)
+        if work.public_steps:
+            trained += work.public_steps * self._batch_tokens(
+                client, kind.public, work.public_batch_size
+            )
+        predicted = 0.0
+        if work.predicted:
+            lengths = kind.public.corpus.padded(kind.public.lengths())
+            predicted = work.predicted * float(lengths.mean())
+        parameters = kind.learner.model.backbone.active_parameters
+        total = flops("peft", parameters, trained) + flops("inference", parameters, predicted)
+        return float(compute_seconds(self._experiment.cell.devices, client, total))
+
+    def _batch_tokens(self, client: int, data: Examples, batch_size: int) -> float:
         # Padding is computed too, so plan with the lengths of batches, not of examples.
-        rows = min(train.batch_size, len(own))
+        rows = min(batch_size, len(data))
         rng = keyed.generator(self._experiment.seed, "planned length", client)
-        draws = rng.integers(len(own), size=(_DRAWS, rows))
-        tokens = train.local_steps * rows * float(own.padded_lengths(draws).mean())
-        work = flops("peft", self._backbone.active_parameters, tokens)
-        return float(compute_seconds(self._experiment.cell.devices, client, work))
+        draws = rng.integers(len(data), size=(_DRAWS, rows))
+        return rows * float(data.padded_lengths(draws).mean())
 
 
 def _personal_tests(experiment: Experiment, shares: Shares) -> dict[int, np.ndarray]:

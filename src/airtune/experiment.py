@@ -25,6 +25,7 @@ from airtune.learning.config import (
     DataConfig,
     MachineConfig,
     ModelConfig,
+    ServerConfig,
     TrainConfig,
 )
 from airtune.radio.config import CellConfig
@@ -36,6 +37,7 @@ class Experiment(Config):
     name: str = Field("quickstart", description="title, and the run's folder below runs/")
     model: ModelConfig = ModelConfig()
     adapter: AdapterConfig = AdapterConfig()
+    server: ServerConfig = ServerConfig()
     data: DataConfig = DataConfig()
     clients: ClientsConfig = ClientsConfig()
     cell: CellConfig = Field(CellConfig.model_validate("urban-micro"), description="the radio")

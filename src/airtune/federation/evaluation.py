@@ -40,12 +40,14 @@ class Evaluator:
         learner: Learner,
         clients: InProcess,
         test: Examples,
-        pool: Examples,
         personal: Mapping[int, np.ndarray],
     ) -> None:
-        """``personal`` are the test rows of ``pool``, by client, of those who are to be tested."""
+        """``learner`` and ``test`` are the server's.
+
+        ``personal`` are the private rows that test each client, of those who are to be tested.
+        """
         self._learner, self._clients = learner, clients
-        self._test, self._pool, self._personal = test, pool, personal
+        self._test, self._personal = test, personal
 
     def score(self, adapter: Adapter, broadcast: bytes, round: int) -> Score:
         """Score the server's ``adapter``, and what clients make of the ``broadcast``."""
@@ -55,15 +57,17 @@ class Evaluator:
 
     def _personal_accuracies(self, broadcast: bytes, round: int) -> dict[int, float]:
         accuracies = {}
-        models: dict[bytes, tuple[Adapter, list[int]]] = {}
+        models: dict[tuple[int, bytes], tuple[Adapter, list[int]]] = {}
         for client, rows in self._personal.items():
             if len(rows):
                 own = self._clients.personal_adapter(client, round, broadcast)
-                models.setdefault(_digest(own), (own, []))[1].append(client)
+                key = id(self._clients.kind(client)), _digest(own)
+                models.setdefault(key, (own, []))[1].append(client)
         for model, members in models.values():
             sizes = [len(self._personal[client]) for client in members]
             rows = np.concatenate([self._personal[client] for client in members])
-            result = self._learner.evaluate(model, self._pool.select(rows))
+            kind = self._clients.kind(members[0])
+            result = kind.learner.evaluate(model, kind.pool.select(rows))
             for client, end, size in zip(members, np.cumsum(sizes), sizes, strict=True):
                 accuracies[client] = result.accuracy(slice(end - size, end))
         return dict(sorted(accuracies.items()))

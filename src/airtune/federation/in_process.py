@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,15 +26,35 @@ class ClientData(Protocol):
     def __getitem__(self, client: int, /) -> Examples: ...
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Clients that have the same model: what trains it, and the texts in its tokens.
+
+    ``data`` [clients] is for all clients, whoever has this model; ``pool`` are all private rows.
+    """
+
+    learner: Learner
+    data: ClientData
+    pool: Examples
+    public: Examples
+
+
 class InProcess:
     """Clients' data, state and work; nothing leaves it but the bytes of their uploads."""
 
-    def __init__(
-        self, method: Method, learner: Learner, data: ClientData, memory_bytes: float = 1e9
-    ) -> None:
-        """Hold ``data`` [clients], what each client learns from."""
-        self._method, self._learner, self.data = method, learner, data
+    def __init__(self, method: Method, kinds: Sequence[Kind], memory_bytes: float = 1e9) -> None:
+        """Client i is of kind number i mod count."""
+        self._method, self.kinds = method, kinds
         self.states = ClientStates(memory_bytes)
+
+    @property
+    def data(self) -> ClientData:
+        """What each client learns from, in the first model's tokens."""
+        return self.kinds[0].data
+
+    def kind(self, client: int) -> Kind:
+        """Return what a client computes with."""
+        return self.kinds[client % len(self.kinds)]
 
     def open(self, folder: Path, index: Tensor | None) -> None:
         """Keep client states in ``folder``; ``index`` is that of the checkpoint to go on from."""
@@ -42,23 +63,32 @@ class InProcess:
     def exchange(self, orders: Sequence[Order]) -> list[Reply]:
         """Receive, train and answer for every order."""
         heard: dict[bytes, Payload] = {}
-        clients, by_client = {}, {order.client: order for order in orders}
         for order in orders:
             if order.message not in heard:
                 heard[order.message] = self._decode(order.message)
-            clients[order.client] = self._client(order.client, order.round, heard[order.message])
+        replies: dict[int, Reply] = {}
+        for number, kind in enumerate(self.kinds):
+            own = [order for order in orders if order.client % len(self.kinds) == number]
+            replies |= self._exchange(kind.learner, own, heard) if own else {}
+        return [replies[order.client] for order in orders]
+
+    def _exchange(
+        self, learner: Learner, orders: Sequence[Order], heard: Mapping[bytes, Payload]
+    ) -> dict[int, Reply]:
+        clients = {o.client: self._client(o.client, o.round, heard[o.message]) for o in orders}
+        by_client = {order.client: order for order in orders}
         tasks = [
             Assignment(client.index, client.round, client.adapter, self._method.phases(client))
             for client in clients.values()
         ]
         replies = {}
-        for cohort in self._learner.train(tasks):
+        for cohort in learner.train(tasks):
             for task in cohort:
                 # What was learned goes as soon as it is answered: adapters of one cohort are held.
                 client = clients.pop(task.client)
                 replies[task.client] = self._answer(by_client[task.client], client, task)
                 task.adapter = {}
-        return [replies[order.client] for order in orders]
+        return replies
 
     def personal_adapter(self, client: int, round: int, message: bytes) -> Adapter:
         """Return the adapter that a client would use if it heard this broadcast now."""
@@ -69,8 +99,18 @@ class InProcess:
 
     def _client(self, index: int, round: int, payload: Payload) -> Client:
         # The state is a copy, kept only once the round went well: a broken update must not live on.
-        initial = dict(self._learner.model.initial)
-        client = Client(index, round, self.data[index], initial, self.states.get(index))
+        kind = self.kind(index)
+        initial = dict(kind.learner.model.initial)
+        client = Client(
+            index,
+            round,
+            kind.data[index],
+            initial,
+            kind.public,
+            kind.learner,
+            heard=payload,
+            state=self.states.get(index),
+        )
         self._method.receive(client, payload)
         return client
 
@@ -82,10 +122,18 @@ class InProcess:
         payload = self._method.upload(client, order.grant)
         if client.state or order.client in self.states:
             self.states.put(order.client, client.state)
+        reply = Reply(
+            order.client,
+            None,
+            task.loss,
+            task.tokens,
+            predicted_tokens=client.predicted_tokens,
+            notes=client.notes,
+        )
         if payload is None:
-            return Reply(order.client, None, task.loss, task.tokens, "nothing to send")
+            return replace(reply, problem=client.problem or "nothing to send")
         message = encode(payload)
         if 8 * len(message) > order.grant.bits:
             problem = f"payload of {8 * len(message)} bits exceeds the grant"
-            return Reply(order.client, None, task.loss, task.tokens, problem)
-        return Reply(order.client, message, task.loss, task.tokens)
+            return replace(reply, problem=problem)
+        return replace(reply, message=message)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from airtune.radio.grant import Grant
@@ -24,7 +24,8 @@ class Reply:
     """What a client gives back: bytes for the uplink (or none), and what its training took.
 
     ``loss`` is the mean training loss of all steps, None without one or if ``diverged``;
-    ``tokens`` were trained on; ``problem`` says why there is no message.
+    ``tokens`` were trained on, ``predicted_tokens`` only looked at; ``problem`` says why there is
+    no message, ``notes`` what a method wants recorded beside it.
     """
 
     client: int
@@ -33,6 +34,8 @@ class Reply:
     tokens: int
     problem: str | None = None
     diverged: bool = False
+    predicted_tokens: int = 0
+    notes: Mapping[str, float | str] = field(default_factory=dict)
 
 
 class Federation(Protocol):

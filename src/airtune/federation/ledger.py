@@ -63,8 +63,11 @@ def history(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def uploads(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return one row per client that was asked to upload in a round."""
-    return pd.DataFrame([_without(row) for row in rows if row["row"] == "upload"])
+    """Return one row per client that was asked to upload in a round; notes are columns."""
+    found = [(_without(row), row.get("notes", {})) for row in rows if row["row"] == "upload"]
+    return pd.DataFrame([{**row, **notes} for row, notes in found]).drop(
+        columns="notes", errors="ignore"
+    )
 
 
 def _without(row: Row) -> Row:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal[
@@ -37,7 +38,8 @@ class UploadRow:
     """One client's part of a round.
 
     ``bits`` are those of the message itself; repeats show in ``transmissions`` (packets), seconds
-    and joules. ``arrived_s`` is simulated time since the start of the run.
+    and joules. ``arrived_s`` is simulated time since the start of the run. ``notes`` are what the
+    method says of the upload.
     """
 
     round: int
@@ -57,6 +59,7 @@ class UploadRow:
     transmissions: int = 0
     arrived_s: float | None = None
     loss: float | None = None
+    notes: Mapping[str, float | str] = field(default_factory=dict)
     row: Literal["upload"] = "upload"
 
 

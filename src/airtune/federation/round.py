@@ -40,9 +40,12 @@ class RoundRunner:
         method: Method,
         federation: Federation,
         cell: Cell,
-        parameters: int,
+        parameters: Sequence[int],
     ) -> None:
-        """Set up; ``parameters`` are those that take part in a token's arithmetic."""
+        """Set up; ``parameters`` are those that take part in a token's arithmetic.
+
+        Client i has number i mod count of them, as it has of the models.
+        """
         self.clock: Clock[UploadRow] = Clock()
         self._method, self._federation, self._cell = method, federation, cell
         self._air = Air(cell.config, cell.seed)
@@ -64,7 +67,7 @@ class RoundRunner:
             replies = self._federation.exchange(orders)
             uploads = [self._charge(reply, plan.grants[reply.client], links) for reply in replies]
             self._collect(uploads)
-            payloads = self._open(replies, uploads)
+            payloads = self._open(replies, uploads, state)
             messages += [cast, *missed, *uploads]
         messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
         state = self._method.aggregate(state, self._deliveries(messages, payloads, plan))
@@ -100,7 +103,9 @@ class RoundRunner:
     def _charge(self, reply: Reply, grant: Grant, links: Links) -> UploadRow:
         """Charge a reply's training and trip."""
         devices = self._cell.config.devices
-        work = flops("peft", self._parameters, reply.tokens)
+        parameters = self._parameters[reply.client % len(self._parameters)]
+        work = flops("peft", parameters, reply.tokens)
+        work = work + flops("inference", parameters, reply.predicted_tokens)
         row = UploadRow(
             links.round,
             reply.client,
@@ -114,6 +119,7 @@ class RoundRunner:
             compute_seconds=float(compute_seconds(devices, reply.client, work)),
             compute_joules=float(compute_joules(devices, reply.client, work)),
             loss=reply.loss,
+            notes=reply.notes,
         )
         if reply.message is not None:
             row.bits = 8 * len(reply.message)
@@ -138,28 +144,28 @@ class RoundRunner:
             if row.status == "delivered":
                 row.status, row.reason = "late", f"not there {deadline:g} s after the broadcast"
 
-    def _open(self, replies: Sequence[Reply], uploads: Sequence[UploadRow]) -> dict[int, Any]:
+    def _open(
+        self, replies: Sequence[Reply], uploads: Sequence[UploadRow], state: State
+    ) -> dict[int, Any]:
         """Return the payloads of those that arrived, by client; note what had to be refused."""
         payloads = {}
         for reply, row in zip(replies, uploads, strict=True):
             if row.status == "delivered" and reply.message is not None:
                 try:
-                    payloads[reply.client] = self._decode(reply.message)
+                    payloads[reply.client] = self._decode(reply.message, state)
                 except WireError as error:
                     row.status, row.reason = "refused", str(error)
         return payloads
 
-    def _decode(self, message: bytes) -> Any:
+    def _decode(self, message: bytes, state: State) -> Any:
         payload = decode(message, self._method.uplink_shapes())
         if not isinstance(payload, self._method.uplink_payload):
             raise WireError(f"a {type(payload).__name__} payload is not what this method sends.")
-        arrays = payload.to_arrays()[1].items()
-        values = {name: array.reshape(-1) for name, array in arrays if array.is_floating_point()}
-        # All at once first: this is done for every upload, and bad ones are rare.
-        if values and not bool(torch.isfinite(torch.cat(list(values.values()))).all()):
-            name = next(name for name, array in values.items() if not array.isfinite().all())
-            raise WireError(f"tensor '{name}' holds values that are not finite.")
-        return payload
+        numbers = [each.reshape(-1) for each in payload.numbers()]
+        # All at once: this is done for every upload, and bad ones are rare.
+        if numbers and not bool(torch.isfinite(torch.cat(numbers)).all()):
+            raise WireError("it holds numbers that are not finite.")
+        return self._method.accept(state, payload)
 
     def _deliveries(
         self, messages: Sequence[BroadcastRow | UploadRow], payloads: dict[int, Any], plan: Plan

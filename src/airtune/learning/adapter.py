@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import peft
 import torch
@@ -17,11 +19,38 @@ from airtune.errors import UserError
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import AdapterConfig, Task
 from airtune.learning.prefix import find_prefix
-from airtune.learning.slots import Slots, low_rank
+from airtune.learning.slots import Slots, Tap, low_rank
 
 Adapter = dict[str, Tensor]
 _PREFIX = "base_model.model."
 _ACTIVATION_BYTES = 2e9  # on a CPU
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where the low-rank projections A x are read, and how they are pooled over a text's tokens.
+
+    ``where`` is the last adapted map of the model, or of each layer.
+    """
+
+    where: Literal["last", "all"] = "last"
+    pooling: Literal["mean", "last"] = "mean"
+
+    def names(self, adapted: Sequence[str]) -> list[str]:
+        """Choose among the adapted maps, which come in the order of the model."""
+        if self.where == "last":
+            return list(adapted[-1:])
+        layers = {re.sub(r"(\.\d+\.).*", r"\1", name): name for name in adapted}
+        return list(layers.values())
+
+    def pooled(self, read: Tensor, mask: Tensor) -> Tensor:
+        """Return [rows, rank] of what a tap read, [slots, rows * length, rank]."""
+        each = read.reshape(*mask.shape, -1)
+        if self.pooling == "mean":
+            weight = mask.unsqueeze(-1).to(each.dtype)
+            return (each * weight).sum(1) / weight.sum(1)
+        last = mask.cumsum(1).argmax(1)
+        return each[torch.arange(len(each), device=each.device), last]
 
 
 class AdaptedModel:
@@ -39,12 +68,14 @@ class AdaptedModel:
         }
         self.slots = Slots(self.module, names)
         self.initial: Adapter = self.slots.initial
-        for module in self.module.modules() if self.slots.stacked else ():
+        self.taps: dict[str, Tap] = {}  # of the adapted maps, in the order of the model
+        for name, module in self.module.named_modules() if self.slots.stacked else ():
             if isinstance(module, peft.tuners.lora.Linear):
                 # peft's own forward, without its choices between adapters and variants.
                 down, up = module.lora_A["default"], module.lora_B["default"]
-                scale = module.scaling["default"]
-                module.forward = low_rank(module.base_layer, down, up, scale)
+                scale, tap = module.scaling["default"], Tap()
+                self.taps[name.removeprefix(_PREFIX)] = tap
+                module.forward = low_rank(module.base_layer, down, up, scale, tap)
         self.prefix = find_prefix(self.module, names)
         # The injected layers are all that an adapter needs; peft's wrapper around the model has
         # nothing to add to a pass but time.
@@ -78,6 +109,17 @@ class AdaptedModel:
         return next(self.module.parameters()).device
 
     @property
+    def width(self) -> int:
+        """Entries of a prediction's logits: classes, or the vocabulary."""
+        if self.task == "causal":
+            return int(self.backbone.module.config.get_text_config().vocab_size)
+        return int(
+            self.backbone.module.config.num_labels
+            if self.backbone.pooling == "native"
+            else self.backbone.module.classifier.out_features
+        )
+
+    @property
     def tokens_per_pass(self) -> int:
         """Tokens whose activations, by a rough count, fit into the memory set aside for them."""
         config = self.backbone.module.config.get_text_config()
@@ -104,6 +146,20 @@ class AdaptedModel:
             output = self._forward(**inputs, **self._options)
         logits: Tensor = output.logits
         return logits
+
+    def tapped_logits(self, batch: Mapping[str, Tensor], taps: Taps) -> tuple[Tensor, Tensor]:
+        """Return logits, and the projections A x pooled over each text, [rows, taps, rank]."""
+        opened = [self.taps[name] for name in taps.names(list(self.taps))]
+        for tap in opened:
+            tap.open = True
+        try:
+            logits = self.logits(batch)
+            reads = [tap.read for tap in opened if tap.read is not None]
+        finally:
+            for tap in opened:
+                tap.open, tap.read = False, None
+        mask = batch["attention_mask"]
+        return logits, torch.stack([taps.pooled(read, mask) for read in reads], dim=1)
 
     def save(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
         """Write ``adapter`` as a peft adapter directory."""

@@ -44,6 +44,7 @@ class Backbone:
     source: str
     pooling: str
     dtype: str
+    layers: int | None = None  # of the checkpoint's, where it is cut
 
     @property
     def longest(self) -> int:
@@ -95,7 +96,10 @@ def load_backbone(
     pooling, normalise = _pooling(config.pooling, source)
     title = Path(source).name if Path(name).is_dir() else name
     dtype: torch.dtype = getattr(torch, config.dtype)
-    return _load(title, source, task, classes, pooling, normalise, str(device), dtype)
+    title += "" if config.layers is None else f" ({config.layers} layers)"
+    return _load(
+        title, source, task, classes, pooling, normalise, str(device), dtype, config.layers
+    )
 
 
 def _locate(name: str) -> str:
@@ -150,17 +154,19 @@ def _load(
     normalise: bool,
     device: str,
     dtype: torch.dtype,
+    layers: int | None,
 ) -> Backbone:
     fresh: tuple[str, ...] = ()
     module: nn.Module
     try:
+        _check_layers(source, layers)
         tokenizer = _tokenizer(source)
         if task == "causal":
-            module = _pretrained(AutoModelForCausalLM, source, device, dtype)
+            module = _pretrained(AutoModelForCausalLM, source, device, dtype, layers)
         elif pooling == "native":
-            module, fresh = _with_native_head(source, classes, device, dtype)
+            module, fresh = _with_native_head(source, classes, device, dtype, layers)
         else:
-            encoder = _pretrained(AutoModel, source, device, dtype)
+            encoder = _pretrained(AutoModel, source, device, dtype, layers)
             module = PooledClassifier(encoder, classes or 0, pooling, normalise)
             fresh = ("classifier",)
     except OSError as error:
@@ -174,7 +180,19 @@ def _load(
     # Evaluation mode for good: dropout would tie a client's numbers to its place in the cohort.
     module.requires_grad_(False).eval().to(device)
     title = str(dtype).removeprefix("torch.")
-    return Backbone(name, module, tokenizer, fresh, source, pooling, title)
+    return Backbone(name, module, tokenizer, fresh, source, pooling, title, layers)
+
+
+def _check_layers(source: str, layers: int | None) -> None:
+    if layers is None:
+        return
+    count = AutoConfig.from_pretrained(source, **_origin(source)).num_hidden_layers
+    if layers > count:
+        raise UserError(f"model.layers: {layers} asked for, but '{source}' has {count}.")
+
+
+def _cut(layers: int | None) -> dict[str, int]:
+    return {} if layers is None else {"num_hidden_layers": layers}
 
 
 def _origin(source: str) -> dict[str, bool]:
@@ -190,10 +208,12 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 @cache
-def _pretrained(loader: Any, source: str, device: str, dtype: torch.dtype) -> nn.Module:
+def _pretrained(
+    loader: Any, source: str, device: str, dtype: torch.dtype, layers: int | None
+) -> nn.Module:
     with torch.random.fork_rng(devices=[]), quiet():
         model, info = loader.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, **_origin(source)
+            source, dtype=dtype, output_loading_info=True, **_cut(layers), **_origin(source)
         )
     # A causal model whose output layer is missing is an encoder, which sees the future as well.
     if loader is AutoModelForCausalLM and info["missing_keys"]:
@@ -203,14 +223,16 @@ def _pretrained(loader: Any, source: str, device: str, dtype: torch.dtype) -> nn
 
 @cache
 def _with_native_head(
-    source: str, classes: int | None, device: str, dtype: torch.dtype
+    source: str, classes: int | None, device: str, dtype: torch.dtype, layers: int | None
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the checkpoint's own classifier and the modules that it left untrained.
 
     What is untrained starts from the same draw whatever the experiment's seed, so that one loaded
     model serves all seeds.
     """
-    labels = AutoConfig.from_pretrained(source, num_labels=classes, **_origin(source))
+    labels = AutoConfig.from_pretrained(
+        source, num_labels=classes, **_cut(layers), **_origin(source)
+    )
     # Fresh heads are drawn from torch's global generator; fork it so that loading is a function
     # of its arguments and leaves the caller's randomness alone.
     with torch.random.fork_rng(devices=[]), quiet():

@@ -27,6 +27,10 @@ class ModelConfig(Config):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the frozen weights; adapters and heads are float32 always"
     )
+    layers: PositiveInt | None = Field(
+        None,
+        description="use only so many layers, from the bottom: a smaller model for weak devices",
+    )
     max_tokens: int = Field(128, ge=8, description="longer texts are cut to this many tokens")
 
 
@@ -75,6 +79,14 @@ class DataConfig(Config):
     classes: PositiveInt | None = Field(None, description="number of integer labels")
     train_limit: PositiveInt | None = Field(None, description="use only so many training rows")
     test_limit: PositiveInt | None = Field(None, description="use only so many test rows")
+    public: str | None = Field(
+        None, description="file of texts that everybody has, for methods that distil; no labels"
+    )
+    public_rows: PositiveInt | None = Field(
+        None,
+        description="without such a file: so many rows of train, taken from no client and without "
+        "labels; default: 500, at most a quarter, if the method needs them. With one: its first",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -99,6 +111,11 @@ class ClientsConfig(Config):
     tested: PositiveInt = Field(
         200, description="clients whose personal accuracy is measured, drawn once; at most"
     )
+    models: tuple[ModelConfig, ...] = Field(
+        (),
+        description="models of unequal clients, for methods that allow it: client i has number i "
+        "mod count; default: all have the section model",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -110,6 +127,13 @@ class ClientsConfig(Config):
         if (self.partition == "column") != (self.column is not None):
             raise ValueError("partition: column and the column's name go together.")
         return self
+
+
+class ServerConfig(Config):
+    """The server's own model, for methods that train one there; default: as the clients'."""
+
+    model: ModelConfig | None = None
+    adapter: AdapterConfig | None = None
 
 
 class TrainConfig(Config):

@@ -18,7 +18,7 @@ SOURCE = {source!r}
 
 def base_model(source: str = SOURCE) -> PooledClassifier:
     """Return the frozen model that the adapter belongs to; load the adapter on it with peft."""
-    encoder = AutoModel.from_pretrained(source, dtype={dtype!r})
+    encoder = AutoModel.from_pretrained(source, dtype={dtype!r}{cut})
     return PooledClassifier(encoder, {classes}, {pooling!r}, {normalise}).eval()
 '''
 
@@ -45,6 +45,8 @@ def write_adapter(
     """
     model.save(adapter, folder)
     module, source, dtype = model.backbone.module, model.backbone.source, model.backbone.dtype
+    layers = model.backbone.layers
+    cut = "" if layers is None else f", num_hidden_layers={layers}"
     if labels:
         (folder / "labels.json").write_text(json.dumps(list(labels), indent=0), encoding="utf-8")
     if isinstance(module, PooledClassifier):
@@ -55,6 +57,7 @@ def write_adapter(
         text += _BASE.format(
             source=source,
             dtype=dtype,
+            cut=cut,
             classes=module.classifier.out_features,
             pooling=module.pooling,
             normalise=module.normalise,
@@ -68,10 +71,10 @@ def write_adapter(
     else:
         kind = type(module).__name__
         imports = f"from transformers import {kind}"
-        base = f'{kind}.from_pretrained("{source}", dtype="{dtype}")'
+        base = f'{kind}.from_pretrained("{source}", dtype="{dtype}"{cut})'
         if labels:
             base = (
-                f'{kind}.from_pretrained(\n    "{source}", dtype="{dtype}", '
+                f'{kind}.from_pretrained(\n    "{source}", dtype="{dtype}"{cut}, '
                 f"num_labels={len(labels)},\n    pad_token_id={module.config.pad_token_id}, "
                 "ignore_mismatched_sizes=True\n)"
             )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from airtune.learning import optimiser
-from airtune.learning.adapter import AdaptedModel, Adapter
+from airtune.learning.adapter import AdaptedModel, Adapter, Taps
 from airtune.learning.batches import CohortBatches, Group, schedule
 from airtune.learning.cohorts import CohortSizes
 from airtune.learning.config import MachineConfig, TrainConfig
@@ -23,6 +23,7 @@ from airtune.learning.prefix import PrefixCache
 from airtune.learning.slots import zero_padded
 
 _EVALUATION_ROWS = 64
+_LOGIT_BYTES = 256e6  # of one pass that is only looked at
 
 
 @dataclass
@@ -58,6 +59,16 @@ class Evaluation:
     def mean_loss(self, rows: np.ndarray | slice = slice(None)) -> float:
         """Mean cross-entropy of a prediction, in nats."""
         return float(self.loss[rows].sum() / max(self.predictions[rows].sum(), 1))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One pass over some examples: their positions, batch, logits and tapped projections."""
+
+    positions: np.ndarray
+    batch: Mapping[str, Tensor]
+    logits: Tensor
+    projections: Tensor | None
 
 
 class Learner:
@@ -99,23 +110,44 @@ class Learner:
                 self.sizes.record(work, len(cohort), sum(t.tokens for t in cohort), seconds)
                 yield cohort
 
-    def evaluate(self, adapter: Adapter, examples: Examples) -> Evaluation:
-        """Evaluate one adapter on examples, in passes of rows of similar length."""
+    def predict(
+        self, adapter: Adapter, examples: Examples, taps: Taps | None = None
+    ) -> Iterator[Prediction]:
+        """Yield predictions for all examples, a pass of rows of similar length at a time.
+
+        Reduce what is yielded before the next pass: all logits together may not fit into memory.
+        """
         self.model.slots.load([adapter])
-        loss, predictions, correct = (np.zeros(len(examples)) for _ in range(3))
         if self._cache is not None and len(examples):
             self._cache.fill(examples, examples.rows, self.device)
-        with torch.inference_mode():
-            for positions in examples.by_length(_EVALUATION_ROWS):
-                rows, length = examples.rows[positions], examples.padded_lengths(positions)
-                group = Group(np.zeros(1), examples.corpus, rows, int(length))
-                batch = self._batch(group)
-                logits = self.model.logits(batch)
-                losses, counted = token_losses(logits, batch["labels"])
-                loss[positions] = losses.double().cpu().numpy()
-                predictions[positions] = counted.cpu().numpy()
-                correct[positions] = _correct(logits, batch["labels"]).cpu().numpy()
+        for positions in examples.by_length(self._predicted_rows(examples)):
+            rows, length = examples.rows[positions], examples.padded_lengths(positions)
+            with torch.inference_mode():
+                batch = self._batch(Group(np.zeros(1), examples.corpus, rows, int(length)))
+                projections = None
+                if taps is None:
+                    logits = self.model.logits(batch)
+                else:
+                    logits, projections = self.model.tapped_logits(batch, taps)
+            yield Prediction(positions, batch, logits, projections)
+
+    def evaluate(self, adapter: Adapter, examples: Examples) -> Evaluation:
+        """Evaluate one adapter on examples."""
+        loss, predictions, correct = (np.zeros(len(examples)) for _ in range(3))
+        for seen in self.predict(adapter, examples):
+            labels = seen.batch["labels"]
+            losses, counted = token_losses(seen.logits, labels)
+            loss[seen.positions] = losses.double().cpu().numpy()
+            predictions[seen.positions] = counted.cpu().numpy()
+            correct[seen.positions] = _correct(seen.logits, labels).cpu().numpy()
         return Evaluation(loss, predictions, correct)
+
+    def _predicted_rows(self, examples: Examples) -> int:
+        if self.model.task == "classification":
+            return _EVALUATION_ROWS
+        # A large vocabulary makes a position's logits megabytes.
+        longest = int(examples.lengths().max(initial=1)) * 4 * self.model.width
+        return max(1, min(_EVALUATION_ROWS, int(_LOGIT_BYTES / longest)))
 
     @property
     def _fill_seconds(self) -> float:
@@ -148,7 +180,13 @@ class Learner:
         slots.train_only(blocks)
         schedules = [
             schedule(
-                phase.data, phase.steps, self.config.batch_size, self.seed, t.round, t.client, index
+                phase.data,
+                phase.steps,
+                phase.batch_size or self.config.batch_size,
+                self.seed,
+                t.round,
+                t.client,
+                index,
             )
             for t, phase in zip(cohort, phases, strict=True)
         ]
@@ -224,9 +262,13 @@ class Learner:
 
     def _effort(self, task: Assignment) -> list[tuple[int, int, float]]:
         """Return steps, rows of a batch and mean length of each phase."""
-        size = self.config.batch_size
+        usual = self.config.batch_size
         return [
-            (p.steps, min(size, len(p.data)) * p.data.sequences, float(p.data.lengths().mean()))
+            (
+                p.steps,
+                min(p.batch_size or usual, len(p.data)) * p.data.sequences,
+                float(p.data.lengths().mean()),
+            )
             for p in task.phases
         ]
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from airtune.learning.data.examples import IGNORED, Examples
 
 if TYPE_CHECKING:
-    from airtune.learning.adapter import AdaptedModel
+    from airtune.learning.adapter import AdaptedModel, Taps
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Pass:
     def logits(self) -> Tensor:
         """Return logits [S * rows, classes], or [S * rows, length, vocabulary]."""
         return self.model.logits(self.batch)
+
+    def logits_and_projections(self, taps: Taps) -> tuple[Tensor, Tensor]:
+        """Return logits, and what the taps read of each text, [S * rows, taps, rank]."""
+        return self.model.tapped_logits(self.batch, taps)
 
     def adapter(self) -> dict[str, Tensor]:
         """Return the adapters' tensors by name, [S, ...]; a penalty on them has gradients."""
@@ -51,6 +55,7 @@ class Phase:
     ``rate`` is a factor on the learning rates of the configuration, this client's own.
     ``constants`` are what the objective needs of this client beside its rows: an anchor, a weight.
     Where shapes differ between clients they are padded with zeros, as adapters are.
+    ``batch_size`` is the configuration's if None.
     """
 
     data: Examples
@@ -59,6 +64,7 @@ class Phase:
     trains: tuple[str, ...] = ("*",)
     rate: float = 1.0
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    batch_size: int | None = None
 
 
 def supervised(step: Pass) -> Tensor:

@@ -42,6 +42,17 @@ class ActiveSlots:
         return x.to(dtype).reshape(slots, -1, width)
 
 
+@dataclass
+class Tap:
+    """While ``open``, what the last pass had between an adapter's factors, A x, is kept.
+
+    ``read`` is [slots, rows * length, rank].
+    """
+
+    open: bool = False
+    read: Tensor | None = None
+
+
 class SlotLinear(nn.Module):
     """A linear map with one weight [S, out, in] (and bias [S, out]) per slot."""
 
@@ -76,7 +87,7 @@ class SlotLinear(nn.Module):
 
 
 def low_rank(
-    base: Callable[[Tensor], Tensor], down: SlotLinear, up: SlotLinear, scale: float
+    base: Callable[[Tensor], Tensor], down: SlotLinear, up: SlotLinear, scale: float, tap: Tap
 ) -> Callable[..., Tensor]:
     """Return ``x -> base(x) + scale * up(down(x))``, the two sums in one product."""
 
@@ -85,7 +96,10 @@ def low_rank(
         a, b = down.active(down.weight), up.active(up.weight)
         rows = down.divide(x, a)
         start = y.to(b.dtype).view(b.shape[0], -1, up.out_features)
-        sum_ = torch.baddbmm(start, torch.bmm(rows, a.mT), b.mT, alpha=scale)
+        inner = torch.bmm(rows, a.mT)
+        if tap.open:
+            tap.read = inner
+        sum_ = torch.baddbmm(start, inner, b.mT, alpha=scale)
         return sum_.view(y.shape).to(y.dtype)
 
     return forward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -26,7 +26,8 @@ from airtune.scheduling.selection import choose_randomly
 from airtune.wire import Dense, Payload, Shapes, ValueType, encode
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
-    from airtune.learning.adapter import Adapter
+    from airtune.learning.adapter import Adapter, Taps
+    from airtune.learning.learner import Learner, Prediction
 
 State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
 
@@ -35,6 +36,11 @@ class MethodConfig(Config):
     """Options that every method has; a method's own class adds its symbols."""
 
     name: str
+
+
+class SharingConfig(MethodConfig):
+    """Options of methods whose clients send tensors of their adapters."""
+
     value_type: ValueType = Field("float32", description="how a number travels, both ways")
     private: list[str] = Field(
         [], description="patterns of tensors that never leave a client, such as classifier.*"
@@ -42,11 +48,26 @@ class MethodConfig(Config):
 
 
 @dataclass(frozen=True)
+class Work:
+    """A client's round, to plan its time: optimiser steps, each on ``batch_size`` texts.
+
+    ``predicted`` public texts go through the model once more without training.
+    """
+
+    private_steps: int
+    public_steps: int = 0
+    public_batch_size: int = 0
+    predicted: int = 0
+
+
+@dataclass(frozen=True)
 class Setup:
     """What is fixed for a whole run.
 
-    ``examples`` is [clients]; ``compute_seconds`` maps clients [n] to how long each one's local
-    training of a round is planned to take, [n].
+    ``examples`` is [clients]; ``compute_seconds`` maps clients [n] and their :class:`Work` to how
+    long each one's round is planned to take, [n]. ``width`` is the number of classes, or of tokens
+    in the vocabulary. ``initial`` is a client's adapter before the first round; ``server`` trains
+    the server's own model; ``public`` are the texts that everybody has, in that model's tokens.
     """
 
     seed: int
@@ -54,19 +75,39 @@ class Setup:
     cell: CellConfig
     per_round: int
     examples: np.ndarray
-    compute_seconds: Callable[[np.ndarray], np.ndarray]
+    compute_seconds: Callable[[np.ndarray, Work], np.ndarray]
     initial: Adapter
+    width: int
+    server: Learner
+    public: Examples
 
 
 @dataclass
 class Client:
-    """One client in one round: ``adapter`` is what trains, ``state`` what survives the round."""
+    """One client in one round: ``adapter`` is what trains, ``state`` what survives the round.
+
+    ``heard`` is the broadcast, ``public`` the texts that everybody has, in this client's tokens;
+    ``learner`` makes predictions with the adapter. ``notes`` go into the ledger beside the upload;
+    ``problem`` says there why nothing was sent.
+    """
 
     index: int
     round: int
     data: Examples
     adapter: Adapter
+    public: Examples
+    learner: Learner
+    heard: Any = None
     state: State = field(default_factory=dict)
+    notes: dict[str, float | str] = field(default_factory=dict)
+    problem: str | None = None
+    predicted_tokens: int = 0
+
+    def predict(self, examples: Examples, taps: Taps | None = None) -> Iterator[Prediction]:
+        """Yield the adapter's predictions, a pass at a time; they are charged as computing."""
+        for seen in self.learner.predict(self.adapter, examples, taps):
+            self.predicted_tokens += seen.batch["input_ids"].numel()
+            yield seen
 
 
 @dataclass(frozen=True)
@@ -93,14 +134,17 @@ class Method:
     the mean of products is not the product of means (FedIT; specs: standard baseline).
     """
 
-    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    Config: ClassVar[type[MethodConfig]] = SharingConfig
+    # Whether public texts are needed; and whether models may differ, as adapters do not travel.
+    needs_public: ClassVar[bool] = False
+    own_models: ClassVar[bool] = False
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
     uplink_payload: ClassVar[type] = Dense
 
     def __init__(self, config: Any, setup: Setup) -> None:
-        """Raise UserError for a pattern in ``config.private`` that names no tensor."""
+        """Raise UserError for a private pattern that names no tensor."""
         self.config, self.setup = config, setup
-        for pattern in config.private:
+        for pattern in self.private:
             if not any(fnmatchcase(name, pattern) for name in setup.initial):
                 raise UserError(
                     f"method.private: '{pattern}' names no trained tensor; "
@@ -119,7 +163,8 @@ class Method:
         setup = self.setup
         chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
         bits = self.dense_bits
-        return allocate(links, chosen, bits, bits, setup.compute_seconds(chosen), setup.cell)
+        seconds = setup.compute_seconds(chosen, Work(setup.train.local_steps))
+        return allocate(links, chosen, bits, bits, seconds, setup.cell)
 
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return what goes down to every client of the plan."""
@@ -145,6 +190,14 @@ class Method:
             client.state["private"] = private
         return Dense(self.shared(client.adapter), self.config.value_type)
 
+    def accept(self, state: State, payload: Any) -> Any:
+        """Return what :meth:`aggregate` gets of a payload; raise WireError to refuse it.
+
+        Here a payload is read that means something only beside the server's ``state``.
+        """
+        del state
+        return payload
+
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Return the server's state made of what arrived; called also when nothing did."""
         arrived = [delivery for delivery in deliveries if delivery.payload is not None]
@@ -162,9 +215,15 @@ class Method:
 
     # What the hooks share.
 
+    @property
+    def private(self) -> Sequence[str]:
+        """Patterns of tensors that never leave a client."""
+        patterns: list[str] = self.config.private
+        return patterns
+
     def is_shared(self, name: str) -> bool:
         """Return whether a tensor takes part in the federation."""
-        return not any(fnmatchcase(name, pattern) for pattern in self.config.private)
+        return not any(fnmatchcase(name, pattern) for pattern in self.private)
 
     def shared(self, adapter: Mapping[str, Tensor]) -> Adapter:
         """Return the part of an adapter that may travel."""

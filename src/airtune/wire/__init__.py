@@ -2,6 +2,18 @@
 
 from airtune.wire.container import WireError
 from airtune.wire.dense import Dense, ValueType
+from airtune.wire.logits import SparseLogits, ValueBits, message_bits
 from airtune.wire.payload import Payload, Shapes, decode, encode
 
-__all__ = ["Dense", "Payload", "Shapes", "ValueType", "WireError", "decode", "encode"]
+__all__ = [
+    "Dense",
+    "Payload",
+    "Shapes",
+    "SparseLogits",
+    "ValueBits",
+    "ValueType",
+    "WireError",
+    "decode",
+    "encode",
+    "message_bits",
+]

@@ -71,6 +71,13 @@ def pack(kind: int, meta: Mapping[str, Scalar], arrays: Mapping[str, Tensor]) ->
     return message + _CHECKSUM.pack(zlib.crc32(message))
 
 
+def packed_bytes(arrays: Mapping[str, tuple[torch.dtype, int]]) -> int:
+    """Return the size of a container without scalars, of flat arrays with short, unlike names."""
+    table = sum(len(name.encode()) + 8 for name in arrays)
+    data = sum(dtype.itemsize * count for dtype, count in arrays.values())
+    return _HEADER.size + table + data + _CHECKSUM.size
+
+
 def unpack(message: bytes) -> tuple[int, dict[str, Scalar], dict[str, Tensor]]:
     """Return ``(kind, meta, arrays)`` of a container.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -53,3 +53,7 @@ class Dense:
         value_type = next((key for key, dtype in _TYPES.items() if dtype in types), "float32")
         tensors = {name: array.to(torch.float32) for name, array in arrays.items()}
         return cls(tensors, value_type)  # type: ignore[arg-type]
+
+    def numbers(self) -> Iterable[Tensor]:
+        """Return the tensors."""
+        return self.tensors.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Protocol, Self, TypeVar
 
 from torch import Tensor
@@ -28,6 +28,10 @@ class Payload(Protocol):
         cls, meta: Mapping[str, Scalar], arrays: Mapping[str, Tensor], shapes: Shapes
     ) -> Self:
         """Rebuild the payload; raise WireError where it does not fit the known ``shapes``."""
+        ...
+
+    def numbers(self) -> Iterable[Tensor]:
+        """Return the numbers that have to be finite; a message with others is refused."""
         ...
 
 

@@ -28,7 +28,8 @@ class Corpus:
 
     ``tokens`` holds all sequences end to end, ``offsets`` [n + 1] where each starts;
     ``targets`` [n] is the class, or the position at which the response starts. ``columns`` are
-    further values [n, ...] that go into batches by their names: a teacher's logits, say.
+    further values [n, ...] that go into batches by their names: a teacher's logits, say;
+    ``token_columns`` likewise have values for every token, [tokens, ...].
     """
 
     tokens: np.ndarray
@@ -38,6 +39,7 @@ class Corpus:
     pad: int
     cap: int
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    token_columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -58,7 +60,10 @@ class Corpus:
         return self.offsets[rows][:, None] + np.minimum(position, own - 1), position < own
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, Tensor]:
-        """Return input_ids, attention_mask [rows, length], labels and the columns of rows."""
+        """Return input_ids, attention_mask [rows, length], labels and the columns of rows.
+
+        Behind a sequence's end stands what its last token has in the columns of tokens.
+        """
         places, real = self.places(rows, length)
         ids = np.where(real, self.tokens[places], self.pad).astype(np.int64)
         labels = self.targets[rows].astype(np.int64)
@@ -66,7 +71,18 @@ class Corpus:
             labels = np.where(real & (np.arange(length) >= labels[:, None]), ids, IGNORED)
         batch = {"input_ids": ids, "attention_mask": real.astype(np.int64), "labels": labels}
         tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-        return tensors | {name: column[rows] for name, column in self.columns.items()}
+        tensors |= {name: column[rows] for name, column in self.columns.items()}
+        return tensors | {name: column[places] for name, column in self.token_columns.items()}
+
+    def predicted(self) -> np.ndarray:
+        """Return the places in ``tokens`` from which a causal model predicts what it is to learn.
+
+        They are those before a token of the response, of all sequences in order.
+        """
+        starts = np.repeat(self.offsets[:-1], self.lengths)
+        position = np.arange(len(self.tokens)) - starts
+        last = position == np.repeat(self.lengths, self.lengths) - 1
+        return np.flatnonzero(~last & (position + 1 >= np.repeat(self.targets, self.lengths)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,14 +140,17 @@ def tokenise(
     from airtune.learning.quiet import quiet
 
     texts = frame["_text"].tolist()
+    pad = tokenizer.pad_token_id or 0
+    if not texts:  # the tokenizer takes no empty list
+        return pack([], np.empty(0, dtype=np.int64), task, pad, limit)
     with quiet():  # the tokenizer would warn of long texts, which are cut below
         if task == "classification":
             options = {"truncation": True, "max_length": limit, **_IDS_ONLY}
             sequences = tokenizer(texts, **options)["input_ids"]
-            targets = frame["_label"].to_numpy(dtype=np.int64)
+            # Public texts have no label.
+            targets = frame.get("_label", pd.Series(IGNORED, frame.index)).to_numpy(dtype=np.int64)
         else:
             sequences, targets = _causal(frame["_prompt"].tolist(), texts, tokenizer, limit)
-    pad = tokenizer.pad_token_id or 0
     # A text without any token, where a tokenizer adds none of its own, is one of padding.
     return pack([s or [pad] for s in sequences], targets, task, pad, limit)
 

@@ -30,17 +30,24 @@ class Table:
 
     ``train`` and ``test`` have columns ``_prompt`` (may be empty), ``_text`` and, for
     classification, ``_label`` as an index into ``classes``; the data's own columns stay beside
-    them.
+    them. ``public`` are texts that everybody has, without labels; none where nobody asked.
     """
 
     task: Task
     train: pd.DataFrame
     test: pd.DataFrame
     classes: list[str]
+    public: pd.DataFrame
 
 
-def load_table(config: DataConfig, seed: int) -> Table:
-    """Read and check the data that ``config`` names; raise UserError for what does not fit."""
+_PUBLIC_ROWS = 500  # by default, where a method needs public texts
+
+
+def load_table(config: DataConfig, seed: int, needs_public: bool = False) -> Table:
+    """Read and check the data that ``config`` names; raise UserError for what does not fit.
+
+    With ``needs_public`` some rows become public texts if the configuration names none.
+    """
     config, raw_train, raw_test = _read(config)
     task: Task = "causal"
     classes: list[str] = []
@@ -53,7 +60,47 @@ def load_table(config: DataConfig, seed: int) -> Table:
         train, test = _plain(*raw_train, config), _plain(*raw_test, config)
     train = _limit(train, config.train_limit, seed, "train limit")
     test = _limit(test, config.test_limit, seed, "test limit")
-    return Table(task, train, test, classes)
+    if config.public is not None:
+        public = _limit(_public_file(config, classes), config.public_rows, seed, "public limit")
+    else:
+        train, public = _set_aside(train, config.public_rows, needs_public, seed)
+    return Table(task, train, test, classes, public)
+
+
+def _public_file(config: DataConfig, classes: list[str]) -> pd.DataFrame:
+    """Return public texts; labels that they carry must be of the private data, and are dropped."""
+    file = config.public or ""
+    frame = read_file(file, "data.public")
+    if config.response is not None:
+        return _instructions(frame, file, config)
+    label = config.label or "label"
+    if classes and label in frame.columns:
+        known = set(classes)
+        for row, value in frame[label].items():
+            if str(value) not in known:
+                raise UserError(
+                    f"data.public: {_row(row, file)} has label '{value}', which the private data "
+                    f"does not have: their {len(classes)} classes must be those of the public "
+                    "texts, or the file has no labels."
+                )
+    return _plain(frame.drop(columns=[label] if classes else [], errors="ignore"), file, config)
+
+
+def _set_aside(
+    train: pd.DataFrame, count: int | None, needed: bool, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Take public rows out of the training rows; return what is left, and them."""
+    if count is None:
+        count = min(_PUBLIC_ROWS, len(train) // 4) if needed else 0
+    if count >= len(train):
+        raise UserError(
+            f"data.public_rows: {count} public texts leave nothing of {len(train)} training rows; "
+            "lower it, or give a file as data.public."
+        )
+    order = keyed.generator(seed, "public").permutation(len(train))
+    public = train.iloc[np.sort(order[:count])].drop(columns="_label", errors="ignore")
+    private = train.iloc[np.sort(order[count:])]
+    return private.reset_index(drop=True), public.reset_index(drop=True)
 
 
 _Named = tuple[pd.DataFrame, str]
