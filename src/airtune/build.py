@@ -62,8 +62,10 @@ def build(experiment: Experiment) -> Parts:
     own = experiment.server
     server_model, server_adapter = own.model or experiment.model, own.adapter or experiment.adapter
     learner = models.learner(server_model, server_adapter)
+    public = models.tokens(server_model, "public")
     if table.task == "causal":
         _check_tokenizers([learner, *(kind.learner for kind in kinds)])
+        _check_lengths([kind.pool.corpus.cap for kind in kinds] + [public.corpus.cap])
     setup = Setup(
         seed=seed,
         train=experiment.train,
@@ -74,7 +76,8 @@ def build(experiment: Experiment) -> Parts:
         initial=kinds[0].learner.model.initial,
         width=learner.model.width,
         server=learner,
-        public=models.tokens(server_model, "public"),
+        models=[kind.learner for kind in kinds],
+        public=public,
     )
     method = method_class(experiment.method, setup)
     clients = InProcess(method, kinds, experiment.machine.client_states_gb * 1e9)
@@ -131,18 +134,27 @@ def _check_tokenizers(learners: Sequence[Learner]) -> None:
             )
 
 
+def _check_lengths(limits: Sequence[int]) -> None:
+    """Refuse models that cut texts at different places: they predict different tokens."""
+    if len(set(limits)) > 1:
+        raise UserError(
+            f"model.max_tokens: models read texts up to {sorted(set(limits))} tokens, so their "
+            "token logits are about different places; give all of them the smallest."
+        )
+
+
 class _Models:
     """The models of an experiment and its texts in their tokens, each loaded once."""
 
     def __init__(self, experiment: Experiment, table: Table, device: torch.device) -> None:
         self._experiment, self._table, self._device = experiment, table, device
         self._frames = {"train": table.train, "test": table.test, "public": table.public}
-        self._learners: dict[tuple[ModelConfig, AdapterConfig], Learner] = {}
+        self._learners: dict[tuple[str, str], Learner] = {}
         self._tokens: dict[tuple[str, int, str], Examples] = {}
 
     def learner(self, model: ModelConfig, adapter: AdapterConfig) -> Learner:
         """Return what trains such adapters on such a model."""
-        key = model, adapter
+        key = model.model_dump_json(), adapter.model_dump_json()
         if key not in self._learners:
             experiment, task = self._experiment, self._table.task
             adapted = AdaptedModel(self._backbone(model), adapter, task, experiment.seed)

@@ -130,7 +130,9 @@ def test_planned_computing_counts_the_padding_that_is_charged(small, tmp_path):
     charged = np.zeros(5)
     for row in rows["upload"]:
         charged[row["client"]] += row["compute_seconds"] / 6
-    assert parts.method.setup.compute_seconds(np.arange(5), Work(2)) == pytest.approx(charged, rel=0.15)
+    assert parts.method.setup.compute_seconds(np.arange(5), Work(2)) == pytest.approx(
+        charged, rel=0.15
+    )
 
 
 def test_personal_accuracy_is_measured_of_as_many_clients_as_asked_for(small, tmp_path):

@@ -67,7 +67,8 @@ class Setup:
     ``examples`` is [clients]; ``compute_seconds`` maps clients [n] and their :class:`Work` to how
     long each one's round is planned to take, [n]. ``width`` is the number of classes, or of tokens
     in the vocabulary. ``initial`` is a client's adapter before the first round; ``server`` trains
-    the server's own model; ``public`` are the texts that everybody has, in that model's tokens.
+    the server's own model, ``models`` those of the clients; ``public`` are the texts that
+    everybody has, in the server's tokens.
     """
 
     seed: int
@@ -79,6 +80,7 @@ class Setup:
     initial: Adapter
     width: int
     server: Learner
+    models: Sequence[Learner]
     public: Examples
 
 

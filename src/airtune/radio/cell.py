@@ -80,16 +80,22 @@ class Cell:
         config = self.config
         if config.ideal:
             return self._ideal(round)
-        gain = self.mean_gain * self._fading_power(round)
         per_gain = config.power_w / config.noise_w_per_hz
-        mean_snr_hz = per_gain * self.mean_gain
+        mean_gain, gain = self.mean_gain, self.mean_gain * self._fading_power(round)
+        if config.snr_db is not None:
+            share_hz = config.bandwidth_hz / len(mean_gain)
+            drawn = generator(self.seed, "snr", round).uniform(*config.snr_db, len(mean_gain))
+            gain = from_db(drawn) * share_hz / per_gain
+            middle = 0.5 * (config.snr_db[0] + config.snr_db[1])
+            mean_gain = np.full_like(gain, from_db(middle) * share_hz / per_gain)
+        mean_snr_hz = per_gain * mean_gain
         snr_hz = per_gain * gain
         margin = float(from_db(-config.fade_margin_db))
         return Links(
             round=round,
             distance_m=self.distance_m,
             line_of_sight=self.line_of_sight,
-            mean_gain=self.mean_gain,
+            mean_gain=mean_gain,
             gain=gain,
             snr_hz=snr_hz,
             mean_snr_hz=mean_snr_hz,

@@ -62,6 +62,11 @@ class CellConfig(Config):
     speed_kmh: float = Field(3.0, ge=0, le=500, description="of clients, for fading's memory")
     round_interval_s: float = Field(10.0, gt=0, description="between rounds, for fading's memory")
 
+    snr_db: tuple[float, float] | None = Field(
+        None,
+        description="instead of distance and fading: each client's SNR, over an equal share of "
+        "the band, drawn anew each round, uniform in dB between these two",
+    )
     power_dbm: float = Field(23.0, ge=-40, le=60, description="a client's transmit power")
     base_station_power_dbm: float = Field(33.0, ge=-40, le=80, description="broadcast power")
     noise_dbm_per_hz: float = Field(-174.0, ge=-250, le=0, description="thermal noise density")
@@ -117,6 +122,8 @@ class CellConfig(Config):
                 f"min_distance_m ({self.min_distance_m:g}) must be below "
                 f"radius_m ({self.radius_m:g})"
             )
+        if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
+            raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
         narrowest = min(self.bandwidth_hz, self.broadcast_hz)
         if narrowest < self.rate.resource_block_hz:
             raise ValueError(

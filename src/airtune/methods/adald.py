@@ -1,0 +1,295 @@
+"""AdaLD: distillation with as many logits as the channel carries."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field as Option
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from airtune import keyed
+from airtune.errors import UserError
+from airtune.learning.distillation import Distillation
+from airtune.learning.ensemble import Rule, combine_projections, rotation
+from airtune.learning.knowledge import Knowledge, floored, gather
+from airtune.methods.fedmd import FedMD, FedMDConfig
+from airtune.methods.method import Client, MethodConfig, Setup, State
+from airtune.radio.grant import Grant
+from airtune.wire import Payload, Shapes, ValueBits, message_bits
+
+if TYPE_CHECKING:
+    from airtune.learning.adapter import Taps
+
+
+class AdaLDConfig(FedMDConfig):
+    """Options of AdaLD; symbols as in the specification."""
+
+    aggregation: Rule = Option("mag", description="how the server combines what clients sent")
+    k: PositiveInt | None = Option(
+        None, description="entries of each prediction; default: as many as the channel carries"
+    )
+    k_min: PositiveInt = Option(1, description="fewest entries that are worth sending")
+    k_max: PositiveInt | None = Option(None, description="most; default: all there are")
+    selection: Literal["top", "random"] = Option("top", description="which entries are sent")
+    uplink_seconds: PositiveFloat | None = Option(
+        0.5, description="T, airtime that an upload may take; null: only the grant limits it"
+    )
+    usable: PositiveFloat = Option(0.8, le=1, description="eta, share of the rate that k counts on")
+    min_texts: PositiveInt = Option(16, description="fewest public texts that are worth sending")
+    unsent: Literal["restrict", "floor"] = Option(
+        "restrict", description="entries nobody sent: left out, or below the smallest one sent"
+    )
+    margin: PositiveFloat = Option(2.0, description="floor: how far below")
+    projection_weight: NonNegativeFloat = Option(
+        0.0, description="lambda, weight of the low-rank projections; 0: they are not sent"
+    )
+    projection_bits: ValueBits = Option(16, description="of each of a projection's numbers")
+    projection_temperature: PositiveFloat = Option(1.0, description="tau_h")
+    tap: Literal["last", "all"] = Option("last", description="adapted layers that are projected")
+    pooling: Literal["mean", "last"] = Option("mean", description="over a text's tokens")
+    gauge: Literal["shared", "procrustes"] = Option(
+        "shared",
+        description="bases of projections: one A for all, or turned onto each other's (for A that "
+        "is trained, and for models of unequal width)",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.k_max is not None and self.k_max < self.k_min:
+            raise ValueError(f"k_max ({self.k_max}) is below k_min ({self.k_min})")
+        return self
+
+
+class AdaLD(FedMD):
+    """Federated distillation of the top k logits, k as the client's channel carries (AdaLD).
+
+    ``k_n = floor(eta C_n T / d)``, ``C_n = b_n log2(1 + SNR_n)`` (FOUND-S), d the bits of one
+    entry of all public texts: here of the message as it is really encoded, indices included
+    (DERIVED). If the smallest does not fit: without projections, then about fewer texts, then not
+    at all. Aggregation over those who sent an entry (FOUND-P: no zero filling), weights DERIVED.
+    The loss adds the KL of low-rank projections ``h = A x`` (FOUND-S).
+
+    Source: arXiv 2509.01750, of which we know abstract and second-hand notes. Ours: frozen A alike
+    everywhere as the gauge of h, or Procrustes; rules; units; the order of retreat; k_max.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = AdaLDConfig
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError for more entries than there are, and for models without projections."""
+        super().__init__(config, setup)
+        for key in ("k", "k_min", "k_max"):
+            value = getattr(config, key)
+            if value is not None and value > setup.width:
+                raise UserError(
+                    f"method.{key}: {value} is above the {setup.width} entries that a prediction "
+                    f"has; give at most {setup.width}."
+                )
+        if self.projected is not None:
+            self._check_projections()
+
+    def upload(self, client: Client, grant: Grant) -> Payload | None:
+        """Send the largest entries of each prediction, as many as fit."""
+        client.state["adapter"] = client.adapter
+        budget = self.budget_bits(grant)
+        chosen = self._fit(client, budget)
+        if chosen is None:
+            return None
+        k, texts, projected = chosen
+        client.notes |= {"k": k, "texts": len(self.setup.public) if texts is None else len(texts)}
+        return self.message(self._gathered(client, k, texts, projected), texts)
+
+    def combined(self, known: Knowledge, payloads: Sequence[Any], state: State) -> Knowledge:
+        """Fill in what nobody sent, if asked to, and combine the projections."""
+        if self.config.unsent == "floor" and known.rest is None:
+            known = floored(known, self.config.margin)
+        sent = [p for p in payloads if p.projections is not None]
+        if not sent or self.projected is None:
+            return known
+        texts = len(self.setup.public)
+        parts = [(torch.arange(texts) if p.texts is None else p.texts, p.projections) for p in sent]
+        if self.config.gauge == "procrustes":
+            parts = self._turned(parts, state)
+        return replace(known, projections=combine_projections(parts, texts))
+
+    def uplink_shapes(self) -> Shapes:
+        """Return also the shape of the projections."""
+        shapes = super().uplink_shapes()
+        return shapes if self.projected is None else {**shapes, "projections": self.projected}
+
+    # The budget, and what fits into it.
+
+    def budget_bits(self, grant: Grant) -> float:
+        """Return ``eta C T``, at most what is granted; infinite where nothing limits it."""
+        if self.config.uplink_seconds is None:
+            return grant.bits
+        capacity = self.config.usable * grant.rate_bps * self.config.uplink_seconds
+        return min(grant.bits, capacity)
+
+    def bits(self, k: int, texts: Tensor | None = None, projected: bool = False) -> int:
+        """Return the size of a message about these public texts, None for all of them."""
+        shape = self.projected if projected else None
+        if texts is not None and shape is not None:
+            shape = (len(texts), *shape[1:])
+        return message_bits(
+            self.positions.within(texts),
+            k,
+            self.setup.width,
+            self.config.value_bits,
+            None if texts is None else len(texts),
+            shape,
+            self.config.projection_bits,
+        )
+
+    @property
+    def most(self) -> int:
+        """Most entries of a prediction that are worth sending."""
+        return self.config.k or self.config.k_max or self.setup.width
+
+    @cached_property
+    def wanted_bits(self) -> int:
+        """Size of the message that a client means to send."""
+        return self.bits(self.most, projected=self.projected is not None)
+
+    @cached_property
+    def least_bits(self) -> int:
+        """Size of the smallest message that is worth sending, about the longest texts."""
+        if self.config.k is not None:
+            return self.wanted_bits
+        sizes = np.bincount(self.positions.text, minlength=len(self.setup.public))
+        longest = torch.from_numpy(np.sort(np.argsort(-sizes)[: self.config.min_texts]))
+        return min(self.bits(self.config.k_min), self.bits(self.config.k_min, longest))
+
+    def _fit(self, client: Client, budget: float) -> tuple[int, Tensor | None, bool] | None:
+        """Return k, the texts (None: all) and whether projections go along; None: nothing fits."""
+        config, projected = self.config, self.projected is not None
+        fewest = self.most if config.k is not None else config.k_min
+        if projected and self.bits(fewest, projected=True) > budget:
+            client.notes["retreat"], projected = "without projections", False
+        if self.bits(fewest, projected=projected) <= budget:
+            if self.bits(self.most, projected=projected) <= budget:
+                return self.most, None, projected
+            # All entries need no index, so only up to one less does the size grow with k.
+            ks = range(fewest, self.most)
+            fitting = bisect_right(ks, budget, key=lambda k: self.bits(k, projected=projected))
+            return ks[fitting - 1], None, projected
+        if config.k is not None:
+            client.problem = f"k = {config.k} takes {self.bits(fewest)} bits of {budget:.0f}"
+            return None
+        rng = keyed.generator(self.setup.seed, "public part", client.round, client.index)
+        order = torch.from_numpy(rng.permutation(len(self.setup.public)))
+        counts = range(config.min_texts, len(order))
+        fitting = bisect_right(counts, budget, key=lambda n: self.bits(fewest, order[:n]))
+        if fitting == 0:
+            client.problem = f"not even {config.min_texts} public texts fit into {budget:.0f} bits"
+            return None
+        client.notes["retreat"] = "fewer texts"
+        return fewest, order[: counts[fitting - 1]].sort().values, False
+
+    def _gathered(self, client: Client, k: int, texts: Tensor | None, projected: bool) -> Knowledge:
+        """Return the client's logits on these texts."""
+        draw = None
+        if self.config.selection == "random":
+            seed = keyed.integer(self.setup.seed, "entries", client.round, client.index)
+            draw = torch.Generator().manual_seed(seed)
+        seen = client.predict(client.public, self.taps if self.projected is not None else None)
+        known = gather(seen, self.positions_of(client.public), self.setup.width, k, self.form, draw)
+        if known.projections is not None:
+            # Its own basis, into which it will turn what comes down.
+            client.state["projections"] = known.projections
+        if texts is not None:
+            at = torch.from_numpy(np.flatnonzero(np.isin(self.positions.text, texts.numpy())))
+            known = replace(known, values=known.values[at], index=known.index[at])
+        return known if projected else replace(known, projections=None)
+
+    # Projections.
+
+    @cached_property
+    def taps(self) -> Taps | None:
+        """Where projections are read, None if they are not."""
+        if self.config.projection_weight == 0.0:
+            return None
+        from airtune.learning.adapter import Taps
+
+        return Taps(self.config.tap, self.config.pooling)
+
+    @cached_property
+    def projected(self) -> tuple[int, int, int] | None:
+        """Shape of all texts' projections, [texts, taps, rank]; None if they are not sent."""
+        if self.taps is None:
+            return None
+        model = self.setup.server.model
+        return len(self.setup.public), len(self.taps.names(list(model.taps))), model.config.rank
+
+    @property
+    def projection_bits(self) -> ValueBits:
+        """Of each of a projection's numbers."""
+        bits: ValueBits = self.config.projection_bits
+        return bits
+
+    @cached_property
+    def objective(self) -> Distillation:
+        """Logits, and projections where they are sent."""
+        config = self.config
+        return Distillation(
+            config.temperature, config.projection_weight, self.taps, config.projection_temperature
+        )
+
+    def constants(self, client: Client) -> dict[str, Tensor]:
+        """Return how the projections that come down are turned into the client's basis."""
+        return self._rotation(client.heard.projections, client.state.get("projections"))
+
+    def server_constants(self, known: Knowledge, state: State) -> dict[str, Tensor]:
+        """Return how combined projections are turned into the server's basis."""
+        if self.taps is None or self.config.gauge == "shared":
+            return {}
+        learner = self.setup.server
+        seen = learner.predict(state["server"], self.setup.public, self.taps)
+        own = gather(seen, self.positions, self.setup.width, 1).projections
+        return self._rotation(known.projections, own)
+
+    def _rotation(self, given: Tensor | None, own: Tensor | None) -> dict[str, Tensor]:
+        if self.projected is None or self.config.gauge == "shared":
+            return {}
+        _, taps, rank = self.projected
+        if given is None or own is None:
+            return {"rotation": torch.full((taps, rank, rank), torch.nan)}
+        return {"rotation": rotation(given, own)}
+
+    def _turned(
+        self, parts: Sequence[tuple[Tensor, Tensor]], state: State
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Turn each sender's projections onto the last combined ones, else the first sender's."""
+        assert self.projected is not None
+        reference = state.get("known", {}).get("projections")
+        turned = []
+        for texts, each in parts:
+            whole = torch.full(self.projected, torch.nan)
+            whole[texts] = each
+            reference = whole if reference is None else reference
+            turned.append((texts, each @ rotation(whole, reference)))
+        return turned
+
+    def _check_projections(self) -> None:
+        assert self.taps is not None
+        for learner in (self.setup.server, *self.setup.models):
+            model = learner.model
+            shape = len(self.taps.names(list(model.taps))), model.config.rank
+            if not model.taps or model.config.kind != "lora":
+                raise UserError(
+                    "method.projection_weight: projections are those of LoRA; use adapter.kind "
+                    "lora, or set the weight to 0."
+                )
+            if self.projected is not None and shape != self.projected[1:]:
+                raise UserError(
+                    f"method.projection_weight: '{model.backbone.name}' has {shape[0]} projections "
+                    f"of rank {shape[1]}, the server's model {self.projected[1]} of rank "
+                    f"{self.projected[2]}; use tap: last, and equal ranks."
+                )

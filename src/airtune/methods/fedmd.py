@@ -1,0 +1,319 @@
+"""Federated distillation: logits travel instead of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field as Option
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from airtune.errors import UserError
+from airtune.learning.distillation import Distillation
+from airtune.learning.ensemble import Part, Rule, combine
+from airtune.learning.knowledge import Knowledge, Positions, gather, limited
+from airtune.learning.phase import Phase, supervised
+from airtune.methods.method import Client, Delivery, Method, MethodConfig, Setup, State, Work
+from airtune.radio.cell import Links
+from airtune.radio.grant import Grant
+from airtune.scheduling.allocate import allocate
+from airtune.scheduling.plan import Plan
+from airtune.scheduling.selection import choose_randomly
+from airtune.wire import Payload, Shapes, SparseLogits, ValueBits, WireError, message_bits
+
+if TYPE_CHECKING:
+    from airtune.learning.adapter import Adapter, Taps
+    from airtune.learning.data.examples import Examples
+
+
+class FedMDConfig(MethodConfig):
+    """Options of federated distillation; steps are DERIVED, from pilot runs."""
+
+    aggregation: Rule = Option("mask", description="how the server combines what clients sent")
+    value_bits: ValueBits = Option(16, description="of a logit, both ways")
+    temperature: PositiveFloat = Option(2.0, description="tau of distillation")
+    public_steps: PositiveInt = Option(4, description="a client's steps of distillation per round")
+    server_steps: PositiveInt = Option(16, description="the server's")
+    public_batch_size: PositiveInt = Option(32, description="public texts in a step, of both")
+    warm_up_steps: NonNegativeInt = Option(
+        10, description="further steps on its own data in a client's first round"
+    )
+    downlink: Literal["ensemble", "server"] = Option(
+        "ensemble", description="what clients learn from: what they said together, or the server"
+    )
+    downlink_entries: PositiveInt | None = Option(
+        None, description="largest entries of each prediction that go down; default: all known"
+    )
+    train_a: bool = Option(
+        False, description="train LoRA's A too; default: it stays as it started, alike everywhere"
+    )
+
+
+class FedMD(Method):
+    """Federated distillation of all logits on public texts; the reference for those of some.
+
+    A client distils what all know together from public texts, learns from its own, and sends its
+    logits on the public texts; the server combines them and distils them into its own model,
+    which may be of another size and family.
+
+    Source: FedMD (Li and Wang 2019) for the consensus and its digest before private learning; the
+    server's model as in KD-FedLLM (2501.04436, second hand). Rules of aggregation: see
+    :func:`airtune.learning.ensemble.combine`; with all logits ``mask`` is their plain mean.
+    Ours: centring of logits, frozen A, a longer first round.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = FedMDConfig
+    uplink_payload: ClassVar[type] = SparseLogits
+    needs_public = True
+    own_models = True
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError where nothing is public."""
+        super().__init__(config, setup)
+        self._known_positions: dict[int, Positions] = {}
+        self._taught: tuple[Any, dict[int, Examples]] = (None, {})
+        if len(setup.public) == 0 or len(self.positions) == 0:
+            raise UserError(
+                f"data.public: {config.name} distils on public texts, and there are none; name a "
+                "file, or raise data.public_rows."
+            )
+
+    # The hooks.
+
+    def start(self) -> State:
+        """Return the server's model, and that nothing is known."""
+        return {"server": dict(self.setup.server.model.initial), "version": 0}
+
+    def plan(self, state: State, links: Links) -> Plan:
+        """Choose clients and grant each its part of the uplink."""
+        del state
+        setup = self.setup
+        chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
+        work = Work(
+            setup.train.local_steps,
+            self.config.public_steps,
+            self.config.public_batch_size,
+            len(setup.public),
+        )
+        seconds = setup.compute_seconds(chosen, work)
+        return allocate(links, chosen, self.wanted_bits, self.least_bits, seconds, setup.cell)
+
+    def broadcast(self, state: State, plan: Plan) -> Payload:
+        """Return what is known; in the first round there is nothing."""
+        del plan
+        nothing = torch.zeros(0, 0)
+        known = state.get("known", {"values": nothing, "index": nothing.long()})
+        return self.message(Knowledge(width=self.setup.width, **known))
+
+    def receive(self, client: Client, payload: Any) -> None:
+        """Go on with the client's own adapter; nothing of it ever travels."""
+        del payload
+        client.adapter = {**client.adapter, **client.state.get("adapter", {})}
+
+    def phases(self, client: Client) -> list[Phase]:
+        """Distil what is known, then learn from private data."""
+        config, train = self.config, self.setup.train
+        trains = self._trained(client.adapter)
+        if len(client.heard.values):
+            before = [
+                Phase(
+                    self.taught(client.heard, client.public),
+                    self.objective,
+                    config.public_steps,
+                    trains,
+                    constants=self.constants(client),
+                    batch_size=config.public_batch_size,
+                )
+            ]
+        else:
+            before = []
+        first = 0 if "adapter" in client.state else config.warm_up_steps
+        return [*before, Phase(client.data, supervised, train.local_steps + first, trains)]
+
+    def upload(self, client: Client, grant: Grant) -> Payload | None:
+        """Send all logits."""
+        del grant
+        client.state["adapter"] = client.adapter
+        positions = self.positions_of(client.public)
+        seen = client.predict(client.public)
+        return self.message(gather(seen, positions, self.setup.width, self.setup.width, self.form))
+
+    def accept(self, state: State, payload: Any) -> Any:
+        """Refuse logits that are not about as many predictions as their texts have."""
+        del state
+        if len(self._where(payload)) != len(payload.values):
+            raise WireError(
+                f"logits of {len(payload.values)} predictions, but its texts have "
+                f"{len(self._where(payload))}."
+            )
+        return payload
+
+    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
+        """Combine what arrived and distil it into the server's model."""
+        payloads = [d.payload for d in deliveries if d.payload is not None]
+        if not payloads:
+            return state
+        parts = [Part(self._where(p), p.values, p.index) for p in payloads]
+        rule = self.config.aggregation
+        together = self.combined(
+            combine(parts, len(self.positions), self.setup.width, rule), payloads, state
+        )
+        adapter = self._distil(state, together)
+        if self.config.downlink == "server":
+            seen = self.setup.server.predict(adapter, self.setup.public, self.taps)
+            k = self.config.downlink_entries or self.setup.width
+            together = gather(seen, self.positions, self.setup.width, k, self.form)
+        known = _as_state(limited(together, self.config.downlink_entries))
+        return {**state, "server": adapter, "known": known, "version": state["version"] + 1}
+
+    def uplink_shapes(self) -> Shapes:
+        """Return how many predictions there are of how many entries."""
+        texts = len(self.setup.public)
+        return {"logits": (len(self.positions), self.setup.width), "texts": (texts,)}
+
+    def model(self, state: State) -> Adapter:
+        """Return the server's model."""
+        adapter: Adapter = state["server"]
+        return adapter
+
+    # What those who send fewer logits change.
+
+    @property
+    def taps(self) -> Taps | None:
+        """Where low-rank projections are read; here nowhere."""
+        return None
+
+    @property
+    def projection_bits(self) -> ValueBits:
+        """Of each of a projection's numbers."""
+        return 16
+
+    @property
+    def private(self) -> Sequence[str]:
+        """No tensor ever leaves a client."""
+        return ("*",)
+
+    @cached_property
+    def objective(self) -> Distillation:
+        """What is learned on public texts."""
+        return Distillation(self.config.temperature)
+
+    def constants(self, client: Client) -> dict[str, Tensor]:
+        """Return what the objective needs of one client."""
+        del client
+        return {}
+
+    def combined(self, known: Knowledge, payloads: Sequence[Any], state: State) -> Knowledge:
+        """Return what is made of the combined logits."""
+        del payloads, state
+        return known
+
+    @property
+    def wanted_bits(self) -> int:
+        """Size of the message that a client means to send."""
+        return self.dense_bits
+
+    @property
+    def least_bits(self) -> int:
+        """Size of the smallest message that is of use."""
+        return self.dense_bits
+
+    # What they share.
+
+    @property
+    def form(self) -> Any:
+        """The form of logits that the rule of aggregation takes."""
+        return "log-probabilities" if self.config.aggregation == "prob" else "centred"
+
+    @cached_property
+    def positions(self) -> Positions:
+        """Where the server's predictions on public texts lie."""
+        return self.positions_of(self.setup.public)
+
+    def positions_of(self, public: Examples) -> Positions:
+        """Return where predictions on public texts lie, in the tokens of some model."""
+        key = id(public.corpus)
+        if key not in self._known_positions:
+            self._known_positions[key] = Positions(public)
+        return self._known_positions[key]
+
+    def taught(self, payload: SparseLogits, public: Examples) -> Examples:
+        """Return public texts with what a broadcast says of them, made once for all clients."""
+        if self._taught[0] is not payload:
+            self._taught = payload, {}
+        known = Knowledge(
+            payload.values, payload.index, payload.width, payload.rest, payload.projections
+        )
+        made = self._taught[1]
+        if id(public.corpus) not in made:
+            made[id(public.corpus)] = self.positions_of(public).teach(known)
+        return made[id(public.corpus)]
+
+    def message(self, known: Knowledge, texts: Tensor | None = None) -> SparseLogits:
+        """Return knowledge as it travels: entries by ascending index."""
+        order = known.index.masked_fill(known.values.isinf(), known.width).argsort(1)
+        return SparseLogits(
+            known.values.gather(1, order),
+            known.index.gather(1, order),
+            known.width,
+            self.config.value_bits,
+            texts,
+            known.rest,
+            known.projections,
+            self.projection_bits,
+        )
+
+    @cached_property
+    def dense_bits(self) -> int:
+        """Size of a message with all logits."""
+        width = self.setup.width
+        return message_bits(len(self.positions), width, width, self.config.value_bits)
+
+    def _where(self, payload: SparseLogits) -> Tensor:
+        """Return the positions of a message's texts."""
+        text = torch.from_numpy(self.positions.text)
+        if payload.texts is None:
+            return torch.arange(len(text))
+        return torch.isin(text, payload.texts).nonzero().squeeze(1)
+
+    def _distil(self, state: State, known: Knowledge) -> Adapter:
+        from airtune.learning.learner import Assignment
+
+        phase = Phase(
+            self.positions.teach(known),
+            self.objective,
+            self.config.server_steps,
+            self._trained(state["server"]),
+            constants=self.server_constants(known, state),
+            batch_size=self.config.public_batch_size,
+        )
+        # The server counts as one more client, so that its batches are its own.
+        server = len(self.setup.examples)
+        task = Assignment(server, state["version"], dict(state["server"]), [phase])
+        for _ in self.setup.server.train([task]):
+            pass
+        adapter: Adapter = state["server"] if task.diverged else task.adapter
+        return adapter
+
+    def server_constants(self, known: Knowledge, state: State) -> dict[str, Tensor]:
+        """Return what the objective needs of the server."""
+        del known, state
+        return {}
+
+    def _trained(self, adapter: Adapter) -> tuple[str, ...]:
+        if self.config.train_a:
+            return ("*",)
+        return tuple(name for name in adapter if ".lora_A." not in name)
+
+
+def _as_state(known: Knowledge) -> State:
+    fields = {
+        "values": known.values,
+        "index": known.index,
+        "rest": known.rest,
+        "projections": known.projections,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
