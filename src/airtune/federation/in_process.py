@@ -78,7 +78,13 @@ class InProcess:
         clients = {o.client: self._client(o.client, o.round, heard[o.message]) for o in orders}
         by_client = {order.client: order for order in orders}
         tasks = [
-            Assignment(client.index, client.round, client.adapter, self._method.phases(client))
+            Assignment(
+                client.index,
+                client.round,
+                client.adapter,
+                self._method.phases(client),
+                client.moments,
+            )
             for client in clients.values()
         ]
         replies = {}
@@ -118,7 +124,7 @@ class InProcess:
         if task.diverged:
             problem = "training loss was not finite"
             return Reply(order.client, None, None, task.tokens, problem, diverged=True)
-        client.adapter = task.adapter
+        client.adapter, client.moments = task.adapter, task.moments
         payload = self._method.upload(client, order.grant)
         if client.state or order.client in self.states:
             self.states.put(order.client, client.state)

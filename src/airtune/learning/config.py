@@ -147,6 +147,9 @@ class TrainConfig(Config):
         1e-2, description="of a classification head that the checkpoint did not bring along"
     )
     optimiser: Literal["adamw", "sgd"] = "adamw"
+    adam_beta2: float = Field(
+        0.999, ge=0.0, lt=1.0, description="memory of adamw for squared gradients"
+    )
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     clip_norm: PositiveFloat | None = Field(1.0, description="per client; null: no clipping")
     evaluate_every: PositiveInt = Field(2, description="rounds between evaluations")

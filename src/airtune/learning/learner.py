@@ -18,6 +18,7 @@ from airtune.learning.batches import CohortBatches, Group, schedule
 from airtune.learning.cohorts import CohortSizes
 from airtune.learning.config import MachineConfig, TrainConfig
 from airtune.learning.data.examples import Examples
+from airtune.learning.optimiser import Moments
 from airtune.learning.phase import Objective, Pass, Phase, token_losses
 from airtune.learning.prefix import PrefixCache
 from airtune.learning.slots import zero_padded
@@ -28,12 +29,16 @@ _LOGIT_BYTES = 256e6  # of one pass that is only looked at
 
 @dataclass
 class Assignment:
-    """One client's work of a round; ``adapter`` is replaced by what was learned."""
+    """One client's work of a round; ``adapter`` is replaced by what was learned.
+
+    ``moments`` are those of the optimiser, for phases that go on from them.
+    """
 
     client: int
     round: int
     adapter: Adapter
     phases: list[Phase]
+    moments: Moments = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     diverged: bool = False  # a loss or a learned value is not finite
@@ -195,6 +200,8 @@ class Learner:
                 self._cache.fill(phase.data, own.rows.reshape(-1), self.device)
         constants = self._constants(phases)
         stepper = self._steppers.fresh(blocks, [phase.rate for phase in phases])
+        if first.goes_on and cohort[0].moments:
+            optimiser.recall(stepper, blocks, [task.moments for task in cohort])
         batches = CohortBatches(schedules)
         history = torch.zeros(batches.steps, len(cohort), device=self.device)
         ends = np.array([phase.steps for phase in phases])
@@ -207,6 +214,9 @@ class Learner:
                 optimiser.clip(blocks, self.config.clip_norm)
             with optimiser.kept(blocks, np.flatnonzero(ends <= step).tolist()):
                 stepper.step()
+        if first.goes_on:
+            for task, moments in zip(cohort, optimiser.moments(stepper, blocks), strict=True):
+                task.moments = {**task.moments, **moments}
         # One transfer for the whole phase: asking each step would make the device wait.
         history = history.cpu()
         finite = torch.isfinite(history).all(0).tolist()
@@ -274,7 +284,8 @@ class Learner:
 
 
 def _recipe(task: Assignment) -> tuple[object, ...]:
-    return tuple((phase.objective, phase.trains, *phase.constants) for phase in task.phases)
+    phases = ((p.objective, p.trains, p.goes_on, *p.constants) for p in task.phases)
+    return (bool(task.moments), *phases)
 
 
 def _alike(tasks: Sequence[Assignment]) -> dict[tuple[object, ...], list[Assignment]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from airtune.learning.config import TrainConfig
 from airtune.learning.slots import Block
+
+# Mean gradients and mean squares by tensor, [2, size], freed of the bias of their first steps.
+Moments = Mapping[str, Tensor]
+_SETTLED = 1e6  # steps after which Adam's correction of that bias is none
 
 
 class Steppers:
@@ -47,12 +52,12 @@ class Steppers:
                 row = nn.Parameter(block.values.data[slot])
                 row.grad = block.gradients[slot]
                 groups.setdefault(base * rate, []).append(row)
-        kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.SGD
-        return kind(
-            [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
-            weight_decay=config.weight_decay,
-            fused=blocks[0].values.device.type in ("cpu", "cuda"),
-        )
+        listed = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
+        fused = blocks[0].values.device.type in ("cpu", "cuda")
+        if config.optimiser == "sgd":
+            return torch.optim.SGD(listed, weight_decay=config.weight_decay, fused=fused)
+        betas = 0.9, config.adam_beta2
+        return torch.optim.AdamW(listed, betas=betas, weight_decay=config.weight_decay, fused=fused)
 
 
 def clip(blocks: Sequence[Block], bound: float) -> None:
@@ -73,3 +78,56 @@ def kept(blocks: Sequence[Block], slots: list[int]) -> Iterator[None]:
     with torch.no_grad():
         for block, values in saved:
             block.values[slots] = values
+
+
+def recall(
+    stepper: torch.optim.Optimizer, blocks: Sequence[Block], all_: Sequence[Moments]
+) -> None:
+    """Let an Adam go on from moments, one mapping for each slot; other kinds have none.
+
+    They count as settled: slots that have taken different numbers of steps can go on together.
+    """
+    if not isinstance(stepper, torch.optim.AdamW):
+        return
+    for block, parameter, slot in _parameters(stepper, blocks):
+        chosen = all_ if slot is None else [all_[slot]]
+        rows = torch.zeros(2, len(chosen), block.values.shape[1])
+        for place, moments in enumerate(chosen):
+            joined = torch.cat([moments[name] for name in block.names], dim=1)
+            rows[:, place, : joined.shape[1]] = joined
+        mean, square = rows.to(block.values.device).view(2, *parameter.shape)
+        step = torch.tensor(_SETTLED, device=parameter.device)
+        stepper.state[parameter] = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+
+
+def moments(stepper: torch.optim.Optimizer, blocks: Sequence[Block]) -> list[dict[str, Tensor]]:
+    """Return each slot's moments, by tensor; nothing where the optimiser has none."""
+    all_: list[dict[str, Tensor]] = [{} for _ in range(len(blocks[0].values))]
+    for block, parameter, slot in _parameters(stepper, blocks):
+        state: Mapping[str, Any] = stepper.state.get(parameter, {})
+        if "exp_avg" not in state:
+            continue
+        first, second = stepper.param_groups[0]["betas"]
+        step = float(state["step"])
+        mean = state["exp_avg"] / (1.0 - first**step)
+        square = state["exp_avg_sq"] / (1.0 - second**step)
+        rows = torch.stack([mean, square]).view(2, -1, block.values.shape[1]).cpu()
+        for place in range(rows.shape[1]):
+            pieces = rows[:, place].split(block.sizes, dim=1)
+            for name, piece in zip(block.names, pieces, strict=False):
+                all_[place if slot is None else slot][name] = piece.clone()
+    return all_
+
+
+def _parameters(
+    stepper: torch.optim.Optimizer, blocks: Sequence[Block]
+) -> Iterator[tuple[Block, Tensor, int | None]]:
+    """Yield blocks with what is optimised of them: all slots, or slot by slot."""
+    known = {id(p): p for group in stepper.param_groups for p in group["params"]}
+    rows = {p.data_ptr(): p for p in known.values()}
+    for block in blocks:
+        if id(block.values) in known:
+            yield block, block.values, None
+            continue
+        for slot, row in enumerate(block.values.data):
+            yield block, rows[row.data_ptr()], slot

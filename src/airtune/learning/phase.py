@@ -55,7 +55,8 @@ class Phase:
     ``rate`` is a factor on the learning rates of the configuration, this client's own.
     ``constants`` are what the objective needs of this client beside its rows: an anchor, a weight.
     Where shapes differ between clients they are padded with zeros, as adapters are.
-    ``batch_size`` is the configuration's if None.
+    ``batch_size`` is the configuration's if None. With ``goes_on`` the optimiser goes on from the
+    client's last phase that did, of this round or an earlier one, instead of starting anew.
     """
 
     data: Examples
@@ -65,6 +66,7 @@ class Phase:
     rate: float = 1.0
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     batch_size: int | None = None
+    goes_on: bool = False
 
 
 def supervised(step: Pass) -> Tensor:

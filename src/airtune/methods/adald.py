@@ -97,7 +97,7 @@ class AdaLD(FedMD):
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Send the largest entries of each prediction, as many as fit."""
-        client.state["adapter"] = client.adapter
+        self.keep(client)
         budget = self.budget_bits(grant)
         chosen = self._fit(client, budget)
         if chosen is None:

@@ -112,6 +112,7 @@ class FedMD(Method):
         """Go on with the client's own adapter; nothing of it ever travels."""
         del payload
         client.adapter = {**client.adapter, **client.state.get("adapter", {})}
+        client.moments = client.state.get("moments", {})
 
     def phases(self, client: Client) -> list[Phase]:
         """Distil what is known, then learn from private data."""
@@ -126,17 +127,19 @@ class FedMD(Method):
                     trains,
                     constants=self.constants(client),
                     batch_size=config.public_batch_size,
+                    goes_on=True,
                 )
             ]
         else:
             before = []
         first = 0 if "adapter" in client.state else config.warm_up_steps
-        return [*before, Phase(client.data, supervised, train.local_steps + first, trains)]
+        steps = train.local_steps + first
+        return [*before, Phase(client.data, supervised, steps, trains, goes_on=True)]
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Send all logits."""
         del grant
-        client.state["adapter"] = client.adapter
+        self.keep(client)
         positions = self.positions_of(client.public)
         seen = client.predict(client.public)
         return self.message(gather(seen, positions, self.setup.width, self.setup.width, self.form))
@@ -161,13 +164,13 @@ class FedMD(Method):
         together = self.combined(
             combine(parts, len(self.positions), self.setup.width, rule), payloads, state
         )
-        adapter = self._distil(state, together)
+        state = {**state, **self._distil(state, together)}
         if self.config.downlink == "server":
-            seen = self.setup.server.predict(adapter, self.setup.public, self.taps)
+            seen = self.setup.server.predict(state["server"], self.setup.public, self.taps)
             k = self.config.downlink_entries or self.setup.width
             together = gather(seen, self.positions, self.setup.width, k, self.form)
         known = _as_state(limited(together, self.config.downlink_entries))
-        return {**state, "server": adapter, "known": known, "version": state["version"] + 1}
+        return {**state, "known": known, "version": state["version"] + 1}
 
     def uplink_shapes(self) -> Shapes:
         """Return how many predictions there are of how many entries."""
@@ -190,6 +193,10 @@ class FedMD(Method):
     def projection_bits(self) -> ValueBits:
         """Of each of a projection's numbers."""
         return 16
+
+    def keep(self, client: Client) -> None:
+        """Keep what the client goes on from in its next round."""
+        client.state["adapter"], client.state["moments"] = client.adapter, dict(client.moments)
 
     @property
     def private(self) -> Sequence[str]:
@@ -279,7 +286,8 @@ class FedMD(Method):
             return torch.arange(len(text))
         return torch.isin(text, payload.texts).nonzero().squeeze(1)
 
-    def _distil(self, state: State, known: Knowledge) -> Adapter:
+    def _distil(self, state: State, known: Knowledge) -> State:
+        """Return what changes of the server's model; nothing if the training was not finite."""
         from airtune.learning.learner import Assignment
 
         phase = Phase(
@@ -289,14 +297,17 @@ class FedMD(Method):
             self._trained(state["server"]),
             constants=self.server_constants(known, state),
             batch_size=self.config.public_batch_size,
+            goes_on=True,
         )
         # The server counts as one more client, so that its batches are its own.
         server = len(self.setup.examples)
-        task = Assignment(server, state["version"], dict(state["server"]), [phase])
+        adapter, moments = dict(state["server"]), state.get("moments", {})
+        task = Assignment(server, state["version"], adapter, [phase], moments)
         for _ in self.setup.server.train([task]):
             pass
-        adapter: Adapter = state["server"] if task.diverged else task.adapter
-        return adapter
+        if task.diverged:
+            return {}
+        return {"server": task.adapter, "moments": dict(task.moments)}
 
     def server_constants(self, known: Knowledge, state: State) -> dict[str, Tensor]:
         """Return what the objective needs of the server."""

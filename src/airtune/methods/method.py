@@ -16,6 +16,7 @@ from airtune.config import Config
 from airtune.errors import UserError, nearest
 from airtune.learning.config import TrainConfig
 from airtune.learning.data.examples import Examples
+from airtune.learning.optimiser import Moments
 from airtune.learning.phase import Phase, supervised
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
@@ -89,8 +90,8 @@ class Client:
     """One client in one round: ``adapter`` is what trains, ``state`` what survives the round.
 
     ``heard`` is the broadcast, ``public`` the texts that everybody has, in this client's tokens;
-    ``learner`` makes predictions with the adapter. ``notes`` go into the ledger beside the upload;
-    ``problem`` says there why nothing was sent.
+    ``learner`` makes predictions with the adapter, ``moments`` are those of its optimiser.
+    ``notes`` go into the ledger beside the upload; ``problem`` says there why nothing was sent.
     """
 
     index: int
@@ -101,6 +102,7 @@ class Client:
     learner: Learner
     heard: Any = None
     state: State = field(default_factory=dict)
+    moments: Moments = field(default_factory=dict)
     notes: dict[str, float | str] = field(default_factory=dict)
     problem: str | None = None
     predicted_tokens: int = 0
