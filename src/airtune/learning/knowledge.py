@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -35,7 +35,7 @@ class Knowledge:
 
 
 class Positions:
-    """Where the predictions about some examples lie.
+    """Where the predictions about public texts, all rows of a corpus, lie.
 
     A classifier makes one of each text; a causal model one before each token that it is to learn.
     """
@@ -57,16 +57,17 @@ class Positions:
 
     def within(self, texts: Tensor | None) -> int:
         """Return how many predictions there are about these texts, all of them if None."""
-        if texts is None:
-            return len(self)
-        return int(np.isin(self.text, texts.numpy()).sum())
+        return len(self) if texts is None else len(self.about(texts))
+
+    def about(self, texts: Tensor) -> Tensor:
+        """Return the predictions about these texts, ascending."""
+        return torch.from_numpy(np.flatnonzero(np.isin(self.text, texts.numpy())))
 
     def of(self, seen: Prediction) -> tuple[np.ndarray, Tensor]:
         """Return which positions a pass predicted, [n], and their logits [n, width]."""
         if not self.causal:
-            return seen.positions, seen.logits
-        corpus, rows = self.examples.corpus, self.examples.rows[seen.positions]
-        places, real = corpus.places(rows, seen.logits.shape[1])
+            return seen.rows, seen.logits
+        places, real = self.examples.corpus.places(seen.rows, seen.logits.shape[1])
         position = np.where(real, self._of_place[places], -1)
         chosen = position >= 0
         return position[chosen], seen.logits[torch.from_numpy(chosen).to(seen.logits.device)]
@@ -103,6 +104,8 @@ def gather(
 ) -> Knowledge:
     """Keep the ``k`` largest logits of each prediction, or ``k`` drawn at random.
 
+    Nothing is known of what was not predicted.
+
     ``form``: logits as they are, relative to their mean over all entries, or as logarithms of
     probabilities.
     """
@@ -128,7 +131,7 @@ def gather(
         at = torch.from_numpy(where)
         values[at], index[at] = largest.cpu(), entries.cpu()
         if seen.projections is not None:
-            projections.append((seen.positions, seen.projections.float().cpu()))
+            projections.append((seen.rows, seen.projections.float().cpu()))
     pooled = None
     if projections:
         pooled = torch.full((len(positions.examples), *projections[0][1].shape[1:]), torch.nan)
@@ -142,6 +145,26 @@ def limited(known: Knowledge, k: int | None) -> Knowledge:
     if k is None or known.values.shape[1] <= k:
         return known
     return replace(known, values=known.values[:, :k], index=known.index[:, :k])
+
+
+def remembering(known: Knowledge, before: Mapping[str, Tensor] | None) -> Knowledge:
+    """Return ``known`` with what was known before wherever it says nothing.
+
+    ``before`` has ``values`` and ``index`` of all positions.
+    """
+    if before is None:
+        return known
+    silent = ~torch.isfinite(known.values).any(1)
+    k = max(known.values.shape[1], before["values"].shape[1])
+    values = torch.full((len(silent), k), UNKNOWN)
+    index = torch.zeros((len(silent), k), dtype=torch.int64)
+    for rows, new, entries in (
+        (~silent, known.values, known.index),
+        (silent, before["values"], before["index"]),
+    ):
+        values[rows, : new.shape[1]] = new[rows]
+        index[rows, : new.shape[1]] = entries[rows]
+    return replace(known, values=values, index=index)
 
 
 def floored(known: Knowledge, margin: float) -> Knowledge:

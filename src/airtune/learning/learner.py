@@ -68,9 +68,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One pass over some examples: their positions, batch, logits and tapped projections."""
+    """One pass over some examples: their positions among those asked for, their rows of the corpus,
+    batch, logits and tapped projections.
+    """
 
     positions: np.ndarray
+    rows: np.ndarray
     batch: Mapping[str, Tensor]
     logits: Tensor
     projections: Tensor | None
@@ -134,7 +137,7 @@ class Learner:
                     logits = self.model.logits(batch)
                 else:
                     logits, projections = self.model.tapped_logits(batch, taps)
-            yield Prediction(positions, batch, logits, projections)
+            yield Prediction(positions, rows, batch, logits, projections)
 
     def evaluate(self, adapter: Adapter, examples: Examples) -> Evaluation:
         """Evaluate one adapter on examples."""

@@ -193,19 +193,26 @@ class AdaLD(FedMD):
         client.notes["retreat"] = "fewer texts"
         return fewest, order[: counts[fitting - 1]].sort().values, False
 
-    def _gathered(self, client: Client, k: int, texts: Tensor | None, projected: bool) -> Knowledge:
+    def _gathered(
+        self,
+        client: Client,
+        k: int,
+        texts: Tensor | None,
+        projected: bool,
+    ) -> Knowledge:
         """Return the client's logits on these texts."""
         draw = None
         if self.config.selection == "random":
             seed = keyed.integer(self.setup.seed, "entries", client.round, client.index)
             draw = torch.Generator().manual_seed(seed)
-        seen = client.predict(client.public, self.taps if self.projected is not None else None)
+        public = client.public if texts is None else client.public.select(texts.numpy())
+        seen = client.predict(public, self.taps)
         known = gather(seen, self.positions_of(client.public), self.setup.width, k, self.form, draw)
         if known.projections is not None:
             # Its own basis, into which it will turn what comes down.
             client.state["projections"] = known.projections
         if texts is not None:
-            at = torch.from_numpy(np.flatnonzero(np.isin(self.positions.text, texts.numpy())))
+            at = self.positions.about(texts)
             known = replace(known, values=known.values[at], index=known.index[at])
         return known if projected else replace(known, projections=None)
 
@@ -244,7 +251,7 @@ class AdaLD(FedMD):
 
     def constants(self, client: Client) -> dict[str, Tensor]:
         """Return how the projections that come down are turned into the client's basis."""
-        return self._rotation(client.heard.projections, client.state.get("projections"))
+        return self._rotation(self.said(client.heard).projections, client.state.get("projections"))
 
     def server_constants(self, known: Knowledge, state: State) -> dict[str, Tensor]:
         """Return how combined projections are turned into the server's basis."""

@@ -118,10 +118,11 @@ class FedMD(Method):
         """Distil what is known, then learn from private data."""
         config, train = self.config, self.setup.train
         trains = self._trained(client.adapter)
-        if len(client.heard.values):
+        said = self.said(client.heard)
+        if len(said.values):
             before = [
                 Phase(
-                    self.taught(client.heard, client.public),
+                    self.taught(said, client.public),
                     self.objective,
                     config.public_steps,
                     trains,
@@ -183,6 +184,11 @@ class FedMD(Method):
         return adapter
 
     # What those who send fewer logits change.
+
+    def said(self, payload: Any) -> SparseLogits:
+        """Return what a broadcast says."""
+        logits: SparseLogits = payload
+        return logits
 
     @property
     def taps(self) -> Taps | None:
@@ -281,10 +287,9 @@ class FedMD(Method):
 
     def _where(self, payload: SparseLogits) -> Tensor:
         """Return the positions of a message's texts."""
-        text = torch.from_numpy(self.positions.text)
         if payload.texts is None:
-            return torch.arange(len(text))
-        return torch.isin(text, payload.texts).nonzero().squeeze(1)
+            return torch.arange(len(self.positions))
+        return self.positions.about(payload.texts)
 
     def _distil(self, state: State, known: Knowledge) -> State:
         """Return what changes of the server's model; nothing if the training was not finite."""

@@ -1,0 +1,171 @@
+"""AdaLD with few bits: coarse values, coded against what the server said, about some texts."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field as Option
+from pydantic import PositiveInt
+from torch import Tensor
+
+from airtune import keyed
+from airtune.learning.knowledge import Knowledge, gather, remembering
+from airtune.methods.adald import AdaLD, AdaLDConfig
+from airtune.methods.method import Client, MethodConfig, State
+from airtune.radio.grant import Grant
+from airtune.scheduling.plan import Plan
+from airtune.wire import CodedLogits, Payload, Reference, SparseLogits, WireError, decode, encode
+
+
+class AdaLDCodedConfig(AdaLDConfig):
+    """Options of coded AdaLD; what needs more than the entries that were sent is left out."""
+
+    aggregation: Literal["mask", "count", "mag"] = Option(
+        "mag", description="how the server combines what clients sent"
+    )
+    k_max: PositiveInt | None = Option(6, description="most entries of a prediction")
+    value_bits: Literal[2, 3, 4, 5, 6, 8] = Option(4, description="of a logit, both ways")
+    downlink_entries: PositiveInt | None = Option(
+        8, description="largest entries of each prediction that go down"
+    )
+    share: float = Option(
+        0.3, gt=0, le=1, description="of the public texts that are asked about in one round"
+    )
+    selection: Literal["top"] = Option("top", description="which entries are sent")
+    unsent: Literal["restrict"] = Option("restrict", description="entries nobody sent are left out")
+    projection_weight: Literal[0] = Option(0, description="projections are not sent")
+
+
+class AdaLDCoded(AdaLD):
+    """AdaLD at a fraction of its bits (ours; nothing of it is in the paper).
+
+    Values have 4 bits and one scale for the message. Entries are coded by a range coder against
+    the ranking that the server has just broadcast, which both sides hold: likely entries cost
+    little, and so do values near those of the broadcast. Only the 6 largest entries are sent, and
+    only about a part of the public texts, another part each round; the server remembers what was
+    said of the others. The downlink is coded too, without a reference, as anybody may be new.
+
+    A message names the version of the broadcast that it was coded against. A client codes against
+    what it heard in this very round, so lost rounds before do no harm.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = AdaLDCodedConfig
+    uplink_payload: ClassVar[type] = CodedLogits
+    _last_said: tuple[CodedLogits, SparseLogits, Reference] | None = None
+    _last_own: tuple[Tensor | None, Any] | None = None
+
+    def broadcast(self, state: State, plan: Plan) -> Payload:
+        """Return what is known, coded by itself; in the first round there is nothing."""
+        del plan
+        known = state.get("known")
+        if known is None:
+            nothing = Reference.nothing(0, self.setup.width)
+            return self._code(nothing.values, nothing.index, nothing, state["version"], 0)[0]
+        reference = Reference.nothing(len(self.positions), self.setup.width)
+        texts = len(self.setup.public)
+        values, index = known["values"], known["index"]
+        return self._code(values, index, reference, state["version"], texts)[0]
+
+    def said(self, payload: Any) -> SparseLogits:
+        """Read what came down, once for all who heard it."""
+        return self._said(payload)[0]
+
+    def upload(self, client: Client, grant: Grant) -> Payload | None:
+        """Send the largest entries about the texts that are asked for, as many as fit."""
+        self.keep(client)
+        version, (_, reference) = client.heard.version, self._said(client.heard)
+        budget, asked = self.budget_bits(grant), self.asked(version)
+        public = client.public.select(asked.sort().values.numpy())
+        positions = self.positions_of(client.public)
+        known = gather(client.predict(public), positions, self.setup.width, self.most, self.form)
+
+        def coded(k: int, texts: int) -> tuple[CodedLogits, float]:
+            at = self.positions.about(asked[:texts])
+            values, index = known.values[at, :k], known.index[at, :k]
+            return self._code(values, index, reference.at(at), version, texts)
+
+        fewest = self.config.k or self.config.k_min
+        k, texts = self.most, len(asked)
+        payload, model_bits = coded(k, texts)
+        if _size(payload) > budget and _size(coded(fewest, texts)[0]) <= budget:
+            ks = range(fewest, self.most)
+            k = ks[bisect_right(ks, budget, key=lambda k: _size(coded(k, texts)[0])) - 1]
+            payload, model_bits = coded(k, texts)
+        elif _size(payload) > budget:
+            counts = range(min(self.config.min_texts, texts), texts)
+            fitting = bisect_right(counts, budget, key=lambda n: _size(coded(fewest, n)[0]))
+            if fitting == 0 or self.config.k is not None:
+                client.problem = f"{_size(payload)} bits do not fit into {budget:.0f}"
+                return None
+            client.notes["retreat"] = "fewer texts"
+            k, texts = fewest, counts[fitting - 1]
+            payload, model_bits = coded(k, texts)
+        client.notes |= {"k": k, "texts": texts, "model_bits": round(model_bits, 1)}
+        return payload
+
+    def accept(self, state: State, payload: Any) -> Any:
+        """Read a message beside the broadcast that it was coded against."""
+        if payload.version != state["version"]:
+            raise WireError(
+                f"it was coded against version {payload.version} of what is known, "
+                f"and this is version {state['version']}."
+            )
+        asked = self.asked(payload.version)
+        if payload.texts > len(asked):
+            raise WireError(f"it is about {payload.texts} texts, {len(asked)} were asked for.")
+        texts = asked[: payload.texts].sort().values
+        _, reference = self._said(self._own_broadcast(state))
+        values, index = payload.read(reference.at(self.positions.about(texts)))
+        return SparseLogits(values, index, self.setup.width, texts=texts)
+
+    def combined(self, known: Knowledge, payloads: Sequence[Any], state: State) -> Knowledge:
+        """Remember what was known of texts that nobody spoke of now."""
+        return remembering(known, state.get("known"))
+
+    def asked(self, version: int) -> Tensor:
+        """Return the public texts that a version asks about, in the order in which they count."""
+        texts = len(self.setup.public)
+        count = max(1, round(self.config.share * texts))
+        order = keyed.generator(self.setup.seed, "asked").permutation(texts)
+        return torch.from_numpy(np.roll(order, -version * count)[:count])
+
+    @cached_property
+    def least_bits(self) -> int:
+        """Size of the smallest message that is worth sending, if coding gained nothing."""
+        texts = torch.arange(min(self.config.min_texts, len(self.setup.public)))
+        return self.bits(self.config.k or self.config.k_min, texts)
+
+    def _code(
+        self, values: Tensor, index: Tensor, reference: Reference, version: int, texts: int
+    ) -> tuple[CodedLogits, float]:
+        bits = self.config.value_bits
+        return CodedLogits.of(values, index, reference, bits, version, texts)
+
+    def _said(self, payload: CodedLogits) -> tuple[SparseLogits, Reference]:
+        """Return what a broadcast says, and the reference that it makes; kept for the last one."""
+        if self._last_said is None or self._last_said[0] is not payload:
+            whole = Reference.nothing(len(self.positions) if payload.texts else 0, self.setup.width)
+            values, index = payload.read(whole)
+            order = values.argsort(1, descending=True, stable=True)
+            reference = Reference(values.gather(1, order), index.gather(1, order), whole.width)
+            if not payload.texts:
+                reference = Reference.nothing(len(self.positions), self.setup.width)
+            self._last_said = payload, SparseLogits(values, index, self.setup.width), reference
+        return self._last_said[1:]
+
+    def _own_broadcast(self, state: State) -> CodedLogits:
+        """Return the broadcast of this state as clients read it, made once for all messages."""
+        known = state.get("known", {}).get("values")
+        if self._last_own is None or self._last_own[0] is not known:
+            message = encode(self.broadcast(state, Plan(0, {}, {})))
+            self._last_own = known, decode(message, self.downlink_shapes())
+        return self._last_own[1]
+
+
+def _size(payload: CodedLogits) -> int:
+    return 8 * len(encode(payload))
