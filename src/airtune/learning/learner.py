@@ -68,9 +68,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One pass over some examples: their positions among those asked for, their rows of the corpus,
-    batch, logits and tapped projections.
-    """
+    """One pass over some examples: ``positions`` among those asked for, ``rows`` of the corpus."""
 
     positions: np.ndarray
     rows: np.ndarray

@@ -151,7 +151,7 @@ class AdaLDCoded(AdaLD):
         if self._last_said is None or self._last_said[0] is not payload:
             whole = Reference.nothing(len(self.positions) if payload.texts else 0, self.setup.width)
             values, index = payload.read(whole)
-            order = values.argsort(1, descending=True, stable=True)
+            order = values.argsort(dim=1, descending=True, stable=True)
             reference = Reference(values.gather(1, order), index.gather(1, order), whole.width)
             if not payload.texts:
                 reference = Reference.nothing(len(self.positions), self.setup.width)
@@ -163,8 +163,10 @@ class AdaLDCoded(AdaLD):
         known = state.get("known", {}).get("values")
         if self._last_own is None or self._last_own[0] is not known:
             message = encode(self.broadcast(state, Plan(0, {}, {})))
-            self._last_own = known, decode(message, self.downlink_shapes())
-        return self._last_own[1]
+            read: Any = decode(message, self.downlink_shapes())
+            self._last_own = known, read
+        own: CodedLogits = self._last_own[1]
+        return own
 
 
 def _size(payload: CodedLogits) -> int:

@@ -15,7 +15,7 @@ from airtune.wire.bits import Scale, pack, packed_bytes, unpack, width_of
 from airtune.wire.container import Scalar, WireError
 from airtune.wire.payload import Shapes, register
 
-ValueBits = Literal[4, 8, 16, 32]
+ValueBits = Literal[2, 3, 4, 5, 6, 8, 16, 32]
 _LIST, _BITMAP, _DENSE = range(3)
 _FLOATS = {16: torch.float16, 32: torch.float32}
 
@@ -31,7 +31,7 @@ class SparseLogits:
     ``rest`` [positions] is what every entry not listed is to be taken for, None for nothing.
     ``projections`` [texts, taps, rank] are low-rank projections of the texts.
 
-    On the wire: values with 4, 8 (uniform, one scale for all), 16 or 32 bits; which entries, as a
+    On the wire: values with 2 to 8 (uniform, one scale for all), 16 or 32 bits; which entries, as a
     list of ``ceil(log2 width)`` bits each or as a bitmap, whichever is shorter, and nothing where
     all are there; projections likewise with ``projection_bits``.
     """
@@ -189,7 +189,7 @@ def _read_numbers(arrays: Mapping[str, Tensor], name: str, count: int, bits: int
         if numbers is None or numbers.dtype != _FLOATS[bits] or numbers.numel() != count:
             raise WireError(f"the message does not hold {count} numbers of {bits} bits.")
         return numbers.reshape(-1).to(torch.float32)
-    if bits not in (4, 8) or name not in arrays or f"{name}s" not in arrays:
+    if not 2 <= bits <= 8 or name not in arrays or f"{name}s" not in arrays:
         raise WireError(f"numbers of {bits} bits are not what a message of logits holds.")
     low, step = _floats(arrays, f"{name}s", 2)
     return Scale(low, step, bits).values(unpack(arrays[name], count, bits))
