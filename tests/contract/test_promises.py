@@ -15,7 +15,15 @@ from airtune.radio.grant import Grant
 from airtune.wire import Dense, WireError, decode, encode
 
 METHODS = [{"name": name} for name in registry.names()]
-PRIVATE = [{"name": name, "private": ["classifier.*", "*.lora_B.*"]} for name in registry.names()]
+METHODS.append(
+    {"name": "adald", "projection_weight": 0.3, "gauge": "procrustes", "train_a": True,
+     "aggregation": "prob", "downlink": "server", "projection_bits": 4}
+)  # fmt: skip
+PRIVATE = [
+    {"name": name, "private": ["classifier.*", "*.lora_B.*"]}
+    for name in registry.names()
+    if "private" in registry.find(name).Config.model_fields and name != "feddf"
+]
 
 pytestmark = pytest.mark.parametrize("method", METHODS + PRIVATE, ids=str)
 
@@ -67,16 +75,20 @@ def test_private_tensors_never_appear_in_a_payload(method, small, tmp_path, monk
     down, up = tap(parts, monkeypatch)
     list(session(parts, experiment, tmp_path).rounds())
     private = {n for n in parts.model.initial if not parts.method.is_shared(n)}
-    assert bool(private) == ("private" in method)
+    all_ = set(parts.model.initial)
+    assert private == (all_ if parts.method.private == ("*",) else private)
+    assert bool(private) == ("private" in method or parts.method.private == ("*",))
     for messages in down + up:
         for message in messages.values():
             assert not any(name.encode() in message for name in private)
-            payload = decode(message, parts.model.slots.shapes)
+            payload = decode(message, parts.method.uplink_shapes())
             assert not private & set(payload.to_arrays()[1])
     # Nor do their values: a private tensor's bytes occur in no message.
     for client in parts.clients.states:
         state = parts.clients.states.get(client)
-        for tensor in state.get("private", {}).values():
+        kept = {**state.get("private", {}), **state.get("adapter", {})}
+        assert kept or not private
+        for tensor in kept.values():
             assert not any(
                 tensor.numpy().tobytes() in message for m in up for message in m.values()
             )
