@@ -117,6 +117,7 @@ def _summarise(
         "delivered": int(history["delivered"].sum()),
         "asked": int(history["asked"].sum()),
         "payload_bits": parts.method.dense_bits,
+        "travels": "logits" if parts.method.own_models else "parameters",
         "trained_parameters": sum(t.numel() for t in parts.model.initial.values()),
         "parameters": parts.backbone.parameters,
         "wall_seconds": round(progress.wall_seconds, 2),

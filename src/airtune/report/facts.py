@@ -36,7 +36,10 @@ def run_facts(view: RunView, target: float | None = None, wall: bool = True) -> 
     parameters = view.summary.get("trained_parameters")
     if parameters:
         payload = quantity(view.summary.get("payload_bits"), "bit")
-        facts.append(Fact("Trained parameters", f"{parameters:,}", f"{payload} as one payload"))
+        note = f"{payload} as one payload"
+        if view.summary.get("travels") == "logits":
+            note = f"none travels; all logits would be {payload}"
+        facts.append(Fact("Trained parameters", f"{parameters:,}", note))
     if wall and known(view.summary.get("wall_seconds")):
         facts.append(Fact("Wall time", duration(view.summary["wall_seconds"]), "on this computer"))
     return facts

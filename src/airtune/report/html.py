@@ -13,8 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from airtune.report.charts import cost_curves
 from airtune.report.comparison import Comparison, compare
+from airtune.report.entries import entries_chart, sends_entries
 from airtune.report.facts import run_facts, subtitle
-from airtune.report.maps import grant_map, snr_map, status_map
+from airtune.report.maps import entries_map, grant_map, snr_map, status_map
 from airtune.report.statuses import meanings
 from airtune.report.style import CSS, SCRIPT
 from airtune.report.theme import run_colour
@@ -139,6 +140,9 @@ def _runs(views: Sequence[RunView], target: float | None) -> list[str]:
                 _plot(grant_map(view), f"grant-{index}"),
             ]
         )
+        if sends_entries(view):
+            maps += _plot(entries_chart(view), f"entries-{index}")
+            maps += _plot(entries_map(view), f"entries-map-{index}")
         maps = f"<div class='grid two'>{maps}</div>"
         if len(views) == 1:
             parts.append(maps)

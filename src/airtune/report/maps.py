@@ -86,6 +86,12 @@ def grant_map(view: RunView) -> go.Figure:
     return note("Granted bandwidth", "Neither bandwidth nor bits were limited.")
 
 
+def entries_map(view: RunView) -> go.Figure:
+    """Return how many entries of each prediction each upload had."""
+    title = "Entries of each prediction (k)"
+    return _measure_map(view, title, floats(view.uploads, "k"), "Viridis", "")
+
+
 def _scaled_map(view: RunView, name: str, values: pd.Series[float], unit: Unit) -> go.Figure:
     factor, symbol = rung(float(values.max()), unit)
     return _measure_map(view, f"{name} ({symbol})", values / factor, "Viridis", f" {symbol}")

@@ -1,0 +1,130 @@
+"""AdaLD, its baselines and our coding; writes results.json, figure.png and README.md.
+
+    .venv/bin/python -m benchmarks.adald.run --shared ../shared
+
+Runs go two at a time, one thread each; those that are in --keep already are read, not repeated.
+``--short`` runs seed 0 of the encoder's and the one-token language's rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from benchmarks.adald import page, proxy
+from benchmarks.adald.cases import Case, Inputs, cases
+
+HERE = Path(__file__).parent
+COMMAND = "python -m benchmarks.adald.run --shared DIR"
+SHORT = ("encoder", "one-token")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, required=True, help="folder of data/ and models/")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table-seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--groups", nargs="+", help="only groups that start with one of these")
+    parser.add_argument("--short", action="store_true", help="seed 0 of the main rows only")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="where the run directories go or are")
+    parser.add_argument("--page", action="store_true", help="write the page of what is in --keep")
+    arguments = parser.parse_args()
+    keep = arguments.keep or Path(tempfile.mkdtemp())
+    shared = arguments.shared
+    inputs = Inputs(
+        shared / "data" / "banking77",
+        shared / "models" / "minilm-l6-v2",
+        shared / "models" / "stories260k",
+        shared / "data" / "tinystories" / "stories.jsonl.gz",
+        shared / "data" / "shakespeare" / "by_character.jsonl.gz",
+        keep / "one-token-language",
+    )
+    proxy.build(inputs.minilm, inputs.banking77, inputs.proxy)
+    wanted = list(cases(inputs, arguments.seeds, arguments.table_seeds))
+    if arguments.short:
+        wanted = [case for case in wanted if case.seed == 0 and case.group in SHORT]
+    if arguments.groups:
+        wanted = [case for case in wanted if case.group.startswith(tuple(arguments.groups))]
+    if not arguments.page:
+        execute(wanted, keep, arguments.processes)
+    found = {case: collected(keep / case.folder) for case in wanted if done(keep / case.folder)}
+    results = page.results(found, COMMAND, machine())
+    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    page.write(results, HERE)
+
+
+def execute(wanted: list[Case], keep: Path, processes: int) -> None:
+    """Run what is not there yet, ``processes`` at a time."""
+    waiting = [case for case in wanted if not done(keep / case.folder)]
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: two that share cores must not spin
+    started = time.perf_counter()
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(run, case.values, keep / case.folder): case for case in waiting}
+        for number, future in enumerate(as_completed(running), 1):
+            case, minutes = running[future], (time.perf_counter() - started) / 60
+            print(f"{number}/{len(waiting)} {minutes:.1f} min {case.folder} {future.result()}",
+                  flush=True)  # fmt: skip
+
+
+def run(values: dict[str, Any], folder: Path) -> str:
+    """Run one experiment; return its last scores. Called in a process of its own."""
+    import airtune
+    from airtune.experiment import Experiment
+
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    finished = airtune.run(Experiment(**values), folder)
+    said = finished.summary
+    scores = " ".join(f"{value:.3f}" for value in finished.history["accuracy"])
+    return f"{scores} | {said['uplink_bits'] / 1e6:.2f} Mbit, {said['wall_seconds']:.0f} s"
+
+
+def done(folder: Path) -> bool:
+    return (folder / "summary.json").exists()
+
+
+def collected(folder: Path) -> dict[str, Any]:
+    """What is kept of a run: its curve, its totals and what became of its uploads."""
+    import airtune
+
+    run = airtune.load(folder)
+    history, uploads = run.history, run.uploads
+    columns = ["accuracy", "perplexity", "total_uplink_bits", "total_downlink_bits",
+               "total_seconds"]  # fmt: skip
+    kept: dict[str, Any] = {
+        name: [None if value != value else round(float(value), 4) for value in history[name]]
+        for name in columns
+    }
+    kept["personal_accuracy"] = run.summary["personal_accuracy"]
+    kept["payload_bits"] = run.summary["payload_bits"]
+    kept["wall_seconds"] = run.summary["wall_seconds"]
+    kept["statuses"] = {k: int(v) for k, v in uploads["status"].value_counts().items()}
+    if "k" in uploads:
+        sent = uploads[uploads["k"].notna()]
+        kept["k"] = [round(float(sent["k"].mean()), 2), int(sent["k"].min()), int(sent["k"].max())]
+        kept["retreats"] = int(sent["retreat"].notna().sum()) if "retreat" in sent else 0
+    if "model_bits" in uploads:
+        coded = uploads[uploads["model_bits"].notna() & (uploads["bits"] > 0)]
+        kept["over_model"] = [
+            round(float(each), 4)
+            for each in (coded["bits"] / coded["model_bits"]).quantile([0.5, 1])
+        ]
+    return kept
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}, {platform.system()}"
+
+
+if __name__ == "__main__":
+    main()
