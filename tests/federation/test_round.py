@@ -10,6 +10,7 @@ import pytest
 from airtune.build import build, session
 from airtune.experiment import Experiment
 from airtune.federation import ledger
+from airtune.methods import Work
 from airtune.radio.cell import Cell
 
 

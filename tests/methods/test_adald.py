@@ -52,8 +52,9 @@ def test_k_grows_with_the_channel_and_the_payload_never_exceeds_it(execute):
     assert len({row["notes"]["k"] for row in sent}) > 2
     for row in sent:
         assert row["bits"] <= 0.8 * row["rate_bps"] * 0.05
-    by_snr = sorted((row["snr_db"], row["notes"]["k"]) for row in sent)
-    assert [k for _, k in by_snr] == sorted(k for _, k in by_snr)
+    # Who shares the band with fewer has more of it, so the rate is what k follows.
+    by_rate = sorted((row["rate_bps"], row["notes"]["k"]) for row in sent)
+    assert [k for _, k in by_rate] == sorted(k for _, k in by_rate)
 
 
 def test_k_is_what_the_capacity_carries_of_bits_per_entry(small):
@@ -116,11 +117,11 @@ def test_all_entries_under_mask_are_the_all_logits_method(execute):
 
 def test_the_server_learns_from_logits_alone(execute):
     """Eight classes, chance 0.125; private labels reach the server through logits only."""
-    train = {"rounds": 4, "local_steps": 6, "head_learning_rate": 1e-2, "learning_rate": 3e-3}
+    train = {"rounds": 5, "local_steps": 10, "adam_beta2": 0.9, "clip_norm": None}
     for method in ({"name": "fedmd"}, {**ADALD, "k_max": 3}, {"name": "adald_coded", "share": 1.0}):
-        parts, _, rounds, _ = execute({**method, "server_steps": 20}, train=train)
+        parts, _, rounds, _ = execute({**method, "server_steps": 40}, train=train)
         assert "_label" not in parts.table.public
-        assert rounds[-1].accuracy > rounds[0].accuracy + 0.12
+        assert rounds[-1].accuracy > rounds[0].accuracy + 0.15
 
 
 def test_projections_go_both_ways_and_are_paid_for(execute):
@@ -145,7 +146,7 @@ def test_every_rule_of_aggregation_runs(execute, rule):
 
 
 def test_unsent_entries_can_lie_below_the_smallest_one_sent(execute):
-    parts, progress, _, _ = execute({**ADALD, "unsent": "floor", "margin": 3.0, "k_max": 2})
+    _parts, progress, _, _ = execute({**ADALD, "unsent": "floor", "margin": 3.0, "k_max": 2})
     known = progress._state["known"]
     least = known["values"].masked_fill(known["values"].isinf(), torch.inf).amin(1)
     assert torch.allclose(known["rest"], least - 3.0)
@@ -228,7 +229,7 @@ def test_causal_models_with_other_tokens_are_refused(small, tiny_llama, shared):
         ({"method": {"name": "adald", "projection_weight": 1}, "adapter": {"kind": "ia3"}},
          "use adapter.kind lora"),
         ({"method": {"name": "adald"}, "data": {"public_rows": 9999}}, "leave nothing"),
-        ({"method": {"name": "fedavg"}, "server": {"model": {"layers": 1}}}, "server.model: .*fedavg"),
+        ({"method": {"name": "fedavg"}, "server": {"model": {"layers": 1}}}, r"server.model: "),
         ({"method": {"name": "fedavg"}, "clients": {"models": [{"layers": 1}]}}, "clients.models"),
         ({"method": {"name": "adald"}, "model": {"layers": 9}}, "layers"),
         ({"method": {"name": "feddf", "private": ["classifier.*"]}}, "method.private"),
@@ -255,7 +256,7 @@ def test_public_texts_of_a_file_lose_their_labels_which_must_be_of_the_private_d
     assert "_label" not in parts.table.public and "label" not in parts.table.public
     assert len(parts.table.train) == 240  # nothing was set aside
     public.assign(label="no such intent").to_csv(path, index=False)
-    with pytest.raises(UserError, match="row 1 of .* has label 'no such intent'"):
+    with pytest.raises(UserError, match=r"row 1 of .* has label 'no such intent'"):
         build(Experiment(**small(method=ADALD, data={"public": str(path)})))
     path.write_text("text\n")
     with pytest.raises(UserError, match=r"data.public: .* has no rows"):
