@@ -105,6 +105,7 @@ def collected(folder: Path) -> dict[str, Any]:
         name: [None if value != value else round(float(value), 4) for value in history[name]]
         for name in columns
     }
+    kept["value_bits"] = getattr(run.experiment.method, "value_bits", 32)
     kept["personal_accuracy"] = run.summary["personal_accuracy"]
     kept["payload_bits"] = run.summary["payload_bits"]
     kept["wall_seconds"] = run.summary["wall_seconds"]

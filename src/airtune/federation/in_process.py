@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +46,7 @@ class InProcess:
         """Client i is of kind number i mod count."""
         self._method, self.kinds = method, kinds
         self.states = ClientStates(memory_bytes)
+        self._heard: tuple[bytes, Payload] | None = None
 
     @property
     def data(self) -> ClientData:
@@ -62,20 +63,16 @@ class InProcess:
 
     def exchange(self, orders: Sequence[Order]) -> list[Reply]:
         """Receive, train and answer for every order."""
-        heard: dict[bytes, Payload] = {}
-        for order in orders:
-            if order.message not in heard:
-                heard[order.message] = self._decode(order.message)
         replies: dict[int, Reply] = {}
         for number, kind in enumerate(self.kinds):
             own = [order for order in orders if order.client % len(self.kinds) == number]
-            replies |= self._exchange(kind.learner, own, heard) if own else {}
+            replies |= self._exchange(kind.learner, own) if own else {}
         return [replies[order.client] for order in orders]
 
-    def _exchange(
-        self, learner: Learner, orders: Sequence[Order], heard: Mapping[bytes, Payload]
-    ) -> dict[int, Reply]:
-        clients = {o.client: self._client(o.client, o.round, heard[o.message]) for o in orders}
+    def _exchange(self, learner: Learner, orders: Sequence[Order]) -> dict[int, Reply]:
+        clients = {
+            o.client: self._client(o.client, o.round, self._decode(o.message)) for o in orders
+        }
         by_client = {order.client: order for order in orders}
         tasks = [
             Assignment(
@@ -101,7 +98,10 @@ class InProcess:
         return self._client(client, round, self._decode(message)).adapter
 
     def _decode(self, message: bytes) -> Payload:
-        return decode(message, self._method.downlink_shapes())
+        """Read a broadcast, once for all who hear it."""
+        if self._heard is None or self._heard[0] != message:
+            self._heard = message, decode(message, self._method.downlink_shapes())
+        return self._heard[1]
 
     def _client(self, index: int, round: int, payload: Payload) -> Client:
         # The state is a copy, kept only once the round went well: a broken update must not live on.

@@ -89,11 +89,11 @@ class FedMD(Method):
 
     def plan(self, state: State, links: Links) -> Plan:
         """Choose clients and grant each its part of the uplink."""
-        del state
         setup = self.setup
         chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
+        first = self.config.warm_up_steps if state["version"] == 0 else 0
         work = Work(
-            setup.train.local_steps,
+            setup.train.local_steps + first,
             self.config.public_steps,
             self.config.public_batch_size,
             len(setup.public),

@@ -17,6 +17,7 @@ from airtune.wire.payload import Shapes, register
 
 ValueBits = Literal[2, 3, 4, 5, 6, 8, 16, 32]
 _LIST, _BITMAP, _DENSE = range(3)
+_LOPSIDED, _SMALL = 64, 1 << 20
 _FLOATS = {16: torch.float16, 32: torch.float32}
 
 
@@ -89,6 +90,9 @@ class SparseLogits:
         if counts.max(initial=0) > k:
             raise WireError("a position claims more entries than the message allows.")
         total = int(counts.sum())
+        # Positions share one width in memory: a few long ones must not make that huge.
+        if positions * k > _LOPSIDED * total + _SMALL:
+            raise WireError(f"{total} entries at {positions} positions, up to {k}, are lopsided.")
         there = np.arange(k) < counts[:, None]
         index = np.zeros((positions, k), dtype=np.int64)
         index[there] = _read_index(arrays, coding, counts, positions, width)
