@@ -13,7 +13,7 @@ from airtune.federation.interface import Order
 from airtune.radio.grant import Grant
 from airtune.wire import WireError, decode, encode
 
-CODED = {"name": "adald_coded", "share": 0.4, "k_max": 4}
+CODED = {"name": "adald_coded", "share": 0.4, "whole_rounds": 0, "k_max": 4}
 
 
 def run(small, folder, method=CODED, **sections):
@@ -109,6 +109,10 @@ def test_a_message_against_another_version_is_refused(small):
 
 
 def test_every_text_is_asked_about_in_turn(small):
+    early = build(Experiment(**small(method={**CODED, "whole_rounds": 2}))).method
+    everything = set(range(len(early.setup.public)))
+    assert set(early.asked(0).tolist()) == set(early.asked(1).tolist()) == everything
+    assert len(early.asked(2)) == round(0.4 * len(everything))
     parts = build(Experiment(**small(method={**CODED, "share": 0.3})))
     method, texts = parts.method, len(parts.method.setup.public)
     asked = [set(method.asked(version).tolist()) for version in range(4)]

@@ -82,7 +82,9 @@ class Distillation:
         wanted = listed - norm.unsqueeze(-1)
         inner = (wanted.exp() * (wanted.masked_fill(~known, 0.0) - got)).masked_fill(~known, 0.0)
         left = scaled.sum(-1) - width * total.squeeze(-1) - got.masked_fill(~known, 0.0).sum(-1)
-        outer = (floor - norm).exp() * (others * (floor - norm) - left)
+        # Where all are listed this is not counted, and must not overflow on the way back either.
+        share = torch.where(others > 0, floor - norm, torch.zeros_like(norm))
+        outer = share.exp() * (others * share - left)
         return inner.sum(-1) + torch.where(others > 0, outer, torch.zeros_like(outer))
 
 

@@ -82,7 +82,7 @@ def _weights(part: Part, width: int, rule: Rule) -> Tensor:
     if rule == "count":
         named = torch.bincount(part.index[there], minlength=width)
         return named[part.index[there]].double()
-    if rule == "mag":
+    if rule == "mag" and there.any():
         least = part.values.masked_fill(~there, torch.inf).amin(1, keepdim=True)
         return (part.values - least + _EPSILON)[there].double()
     return torch.ones(int(there.sum()), dtype=torch.float64)

@@ -170,5 +170,7 @@ def remembering(known: Knowledge, before: Mapping[str, Tensor] | None) -> Knowle
 def floored(known: Knowledge, margin: float) -> Knowledge:
     """Take what nobody sent for ``margin`` less than the smallest entry that somebody did."""
     there = torch.isfinite(known.values)
+    if not there.shape[1]:  # nobody sent anything
+        return replace(known, rest=torch.zeros(len(there)))
     least = known.values.masked_fill(~there, torch.inf).amin(1)
     return replace(known, rest=torch.where(there.any(1), least - margin, torch.zeros_like(least)))

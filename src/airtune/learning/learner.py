@@ -152,7 +152,8 @@ class Learner:
         if self.model.task == "classification":
             return _EVALUATION_ROWS
         # A large vocabulary makes a position's logits megabytes.
-        longest = int(examples.lengths().max(initial=1)) * 4 * self.model.width
+        longest = int(examples.corpus.padded(examples.lengths()).max(initial=1))
+        longest *= 4 * self.model.width
         return max(1, min(_EVALUATION_ROWS, int(_LOGIT_BYTES / longest)))
 
     @property
@@ -215,9 +216,12 @@ class Learner:
                 optimiser.clip(blocks, self.config.clip_norm)
             with optimiser.kept(blocks, np.flatnonzero(ends <= step).tolist()):
                 stepper.step()
-        if first.goes_on:
-            for task, moments in zip(cohort, optimiser.moments(stepper, blocks), strict=True):
-                task.moments = {**task.moments, **moments}
+            if first.goes_on and (ends == step + 1).any():
+                # Those who are done keep the moments of their own last step.
+                now = optimiser.moments(stepper, blocks)
+                for task, moments, end in zip(cohort, now, ends, strict=True):
+                    if end == step + 1:
+                        task.moments = {**task.moments, **moments}
         # One transfer for the whole phase: asking each step would make the device wait.
         history = history.cpu()
         finite = torch.isfinite(history).all(0).tolist()
@@ -286,7 +290,7 @@ class Learner:
 
 def _recipe(task: Assignment) -> tuple[object, ...]:
     phases = ((p.objective, p.trains, p.goes_on, *p.constants) for p in task.phases)
-    return (bool(task.moments), *phases)
+    return (frozenset(task.moments), *phases)
 
 
 def _alike(tasks: Sequence[Assignment]) -> dict[tuple[object, ...], list[Assignment]]:

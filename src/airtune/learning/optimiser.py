@@ -91,6 +91,8 @@ def recall(
         return
     for block, parameter, slot in _parameters(stepper, blocks):
         chosen = all_ if slot is None else [all_[slot]]
+        if not all(name in each for each in chosen for name in block.names):
+            continue  # tensors that train for the first time begin anew
         rows = torch.zeros(2, len(chosen), block.values.shape[1])
         for place, moments in enumerate(chosen):
             joined = torch.cat([moments[name] for name in block.names], dim=1)

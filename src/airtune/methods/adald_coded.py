@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field as Option
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from airtune import keyed
@@ -34,7 +34,10 @@ class AdaLDCodedConfig(AdaLDConfig):
         8, description="largest entries of each prediction that go down"
     )
     share: float = Option(
-        0.3, gt=0, le=1, description="of the public texts that are asked about in one round"
+        0.5, gt=0, le=1, description="of the public texts that are asked about in one round"
+    )
+    whole_rounds: NonNegativeInt = Option(
+        3, description="rounds at the beginning in which all texts are asked about"
     )
     selection: Literal["top"] = Option("top", description="which entries are sent")
     unsent: Literal["restrict"] = Option("restrict", description="entries nobody sent are left out")
@@ -46,9 +49,10 @@ class AdaLDCoded(AdaLD):
 
     Values have 4 bits and one scale for the message. Entries are coded by a range coder against
     the ranking that the server has just broadcast, which both sides hold: likely entries cost
-    little, and so do values near those of the broadcast. Only the 6 largest entries are sent, and
-    only about a part of the public texts, another part each round; the server remembers what was
-    said of the others. The downlink is coded too, without a reference, as anybody may be new.
+    little, and so do values near those of the broadcast. Only the 6 largest entries are sent, and,
+    once the server knows a little, only about half of the public texts, the other half in the next
+    round; the server remembers what was said of the others. The downlink is coded too, without a
+    reference, as anybody may be new.
 
     A message names the version of the broadcast that it was coded against. A client codes against
     what it heard in this very round, so lost rounds before do no harm.
@@ -130,8 +134,10 @@ class AdaLDCoded(AdaLD):
     def asked(self, version: int) -> Tensor:
         """Return the public texts that a version asks about, in the order in which they count."""
         texts = len(self.setup.public)
-        count = max(1, round(self.config.share * texts))
         order = keyed.generator(self.setup.seed, "asked").permutation(texts)
+        if version < self.config.whole_rounds:
+            return torch.from_numpy(order)
+        count = max(1, round(self.config.share * texts))
         return torch.from_numpy(np.roll(order, -version * count)[:count])
 
     @cached_property

@@ -53,6 +53,13 @@ class Scale:
         low, high = np.float32(values.min().item()), np.float32(values.max().item())
         return cls(float(low), float(np.float32((high - low) / (2**bits - 1))), bits)
 
+    def check(self) -> None:
+        """Raise WireError if one of the numbers that it stands for is not finite in float32."""
+        ends = self.low, self.low + self.step * (2**self.bits - 1)
+        largest = float(np.finfo(np.float32).max)
+        if not all(abs(end) <= largest for end in ends):  # NaN fails too
+            raise WireError("the scale of numbers is not finite.")
+
     def levels(self, values: Tensor) -> np.ndarray:
         """Return the nearest levels, as integers."""
         if self.step == 0.0:

@@ -141,13 +141,13 @@ class CodedLogits:
         if len(whole) < _HEADER.size:
             raise WireError("coded logits are shorter than their header.")
         version, texts, k, bits, low, step = _HEADER.unpack_from(whole)
-        if texts > shapes["texts"][0] or k > shapes["logits"][1] or not 1 <= bits <= 16:
+        if texts > shapes["texts"][0] or k > shapes["logits"][1] or not 1 <= bits <= 8:
             raise WireError(f"{k} coded entries about {texts} texts are not what is known here.")
         if k * shapes["logits"][0] > _MOST_ENTRIES:
             raise WireError(f"room for {k} entries of each prediction is too much.")
-        if not (np.isfinite(low) and np.isfinite(step)):
-            raise WireError("the scale of coded logits is not finite.")
-        return cls(version, texts, k, Scale(low, step, bits), whole[_HEADER.size :])
+        scale = Scale(low, step, bits)
+        scale.check()
+        return cls(version, texts, k, scale, whole[_HEADER.size :])
 
     def numbers(self) -> Iterable[Tensor]:
         """Return nothing: levels of a finite scale are finite."""
@@ -210,7 +210,9 @@ def _walk_block(
     rows, ranks = candidates.shape
     empty = np.zeros((rows, k), dtype=np.int64)
     there, index, levels = given or (empty.astype(bool), empty, empty)
-    present = _present(candidates, there, index)
+    present = np.zeros((rows, ranks), dtype=np.int64)
+    if given is not None:
+        present = _present(candidates, there, index)
     counts = coder.code(there.sum(1), models.count, np.zeros(rows, dtype=np.int64))
     missing = counts.copy()
     chosen = np.zeros((rows, ranks), dtype=bool)

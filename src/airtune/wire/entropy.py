@@ -21,6 +21,7 @@ class Counts:
     def __init__(self, prior: np.ndarray) -> None:
         """``prior`` [contexts, symbols] counts as observations made before the first."""
         self._counts = np.array(prior, dtype=np.float64)
+        self.symbols = self._counts.shape[1]
 
     def probabilities(self, contexts: np.ndarray) -> np.ndarray:
         """Return the probability of each symbol in these contexts, [n, symbols]."""
@@ -41,7 +42,7 @@ class Writer:
 
     def code(self, symbols: np.ndarray, model: Counts, contexts: np.ndarray) -> np.ndarray:
         """Write symbols [n], each in its context, then learn from them; return them."""
-        if len(contexts):
+        if len(contexts) and model.symbols > 1:
             chances = model.probabilities(contexts)
             self._encoder.encode(symbols.astype(np.int32), _Categorical, chances)
             self.model_bits -= float(np.log2(chances[np.arange(len(symbols)), symbols]).sum())
@@ -74,8 +75,8 @@ class Reader:
     def code(self, symbols: np.ndarray, model: Counts, contexts: np.ndarray) -> np.ndarray:
         """Read as many symbols as there are contexts; those given are not looked at."""
         del symbols
-        if not len(contexts):
-            return np.empty(0, dtype=np.int64)
+        if not len(contexts) or model.symbols == 1:
+            return np.zeros(len(contexts), dtype=np.int64)
         chances = model.probabilities(contexts)
         try:
             read = np.asarray(self._decoder.decode(_Categorical, chances), dtype=np.int64)

@@ -93,23 +93,21 @@ class SparseLogits:
         # Positions share one width in memory: a few long ones must not make that huge.
         if positions * k > _LOPSIDED * total + _SMALL:
             raise WireError(f"{total} entries at {positions} positions, up to {k}, are lopsided.")
+        # First what is there, then room for it: a header alone must not take memory.
+        listed = _read_numbers(arrays, "v", total, value_bits)
+        entries = _read_index(arrays, coding, counts, positions, width)
         there = np.arange(k) < counts[:, None]
         index = np.zeros((positions, k), dtype=np.int64)
-        index[there] = _read_index(arrays, coding, counts, positions, width)
+        index[there] = entries
         values = torch.full((positions, k), -torch.inf)
-        values[torch.from_numpy(there)] = _read_numbers(arrays, "v", total, value_bits)
-        texts = None
-        if "t" in arrays:
-            texts = arrays["t"].to(torch.int64)
-            (known,) = _known(shapes, "texts", 1)
-            ascending = texts.dim() == 1 and bool((texts.diff() > 0).all())
-            if not ascending or (len(texts) and not 0 <= texts[0] <= texts[-1] < known):
-                raise WireError(f"the texts are not an ascending choice of {known}.")
+        values[torch.from_numpy(there)] = listed
+        texts = _read_texts(arrays, shapes)
         rest = None
         if "r" in arrays:
-            rest = arrays["r"].to(torch.float32)
-            if rest.shape != (positions,):
+            rest = arrays["r"]
+            if rest.shape != (positions,) or rest.dtype != torch.float16:
                 raise WireError(f"{tuple(rest.shape)} rest values for {positions} positions.")
+            rest = rest.to(torch.float32)
         return cls(
             values,
             torch.from_numpy(index),
@@ -173,10 +171,14 @@ def _coding(positions: int, total: int, k: int, width: int) -> int:
     return _LIST if total * width_of(width) <= positions * width else _BITMAP
 
 
+# The names of scales; a name that begins like the one before it is written shorter.
+_SCALES = {"v": "s", "h": "p"}
+
+
 def _number_sizes(name: str, count: int, bits: ValueBits) -> dict[str, tuple[torch.dtype, int]]:
     if bits in _FLOATS:
         return {name: (_FLOATS[bits], count)}
-    return {name: (torch.uint8, packed_bytes(count, bits)), f"{name}s": (torch.float32, 2)}
+    return {name: (torch.uint8, packed_bytes(count, bits)), _SCALES[name]: (torch.float32, 2)}
 
 
 def _number_arrays(name: str, numbers: Tensor, bits: ValueBits) -> dict[str, Tensor]:
@@ -184,19 +186,26 @@ def _number_arrays(name: str, numbers: Tensor, bits: ValueBits) -> dict[str, Ten
         return {name: numbers.to(_FLOATS[bits])}
     scale = Scale.of(numbers, bits)
     levels = pack(scale.levels(numbers), bits)
-    return {name: levels, f"{name}s": torch.tensor([scale.low, scale.step])}
+    return {name: levels, _SCALES[name]: torch.tensor([scale.low, scale.step])}
 
 
 def _read_numbers(arrays: Mapping[str, Tensor], name: str, count: int, bits: int) -> Tensor:
     if bits in _FLOATS:
-        numbers = arrays.get(name)
-        if numbers is None or numbers.dtype != _FLOATS[bits] or numbers.numel() != count:
+        array = arrays.get(name)
+        if array is None or array.dtype != _FLOATS[bits] or array.numel() != count:
             raise WireError(f"the message does not hold {count} numbers of {bits} bits.")
-        return numbers.reshape(-1).to(torch.float32)
-    if not 2 <= bits <= 8 or name not in arrays or f"{name}s" not in arrays:
-        raise WireError(f"numbers of {bits} bits are not what a message of logits holds.")
-    low, step = _floats(arrays, f"{name}s", 2)
-    return Scale(low, step, bits).values(unpack(arrays[name], count, bits))
+        numbers = array.reshape(-1).to(torch.float32)
+    else:
+        if not 2 <= bits <= 8 or name not in arrays or _SCALES[name] not in arrays:
+            raise WireError(f"numbers of {bits} bits are not what a message of logits holds.")
+        low, step = _floats(arrays, _SCALES[name], 2)
+        scale = Scale(low, step, bits)
+        scale.check()
+        numbers = scale.values(unpack(arrays[name], count, bits))
+    # Here, not in numbers(): an infinite value would pass for a place without entry.
+    if not bool(torch.isfinite(numbers).all()):
+        raise WireError("it holds numbers that are not finite.")
+    return numbers
 
 
 def _read_index(
@@ -221,6 +230,17 @@ def _read_index(
     if index.max(initial=0) >= width or (np.diff(index, prepend=-1)[inside] <= 0).any():
         raise WireError("the list of entries is not ascending, or names one that does not exist.")
     return index
+
+
+def _read_texts(arrays: Mapping[str, Tensor], shapes: Shapes) -> Tensor | None:
+    if "t" not in arrays:
+        return None
+    (known,) = _known(shapes, "texts", 1)
+    texts = arrays["t"]
+    ascending = texts.dtype == torch.int32 and texts.dim() == 1 and bool((texts.diff() > 0).all())
+    if not ascending or (len(texts) and not 0 <= texts[0] <= texts[-1] < known):
+        raise WireError(f"the texts are not an ascending choice of {known}.")
+    return texts.to(torch.int64)
 
 
 def _read_projections(
