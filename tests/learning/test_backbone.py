@@ -15,6 +15,7 @@ from airtune.experiment import Experiment
 from airtune.learning import hub
 from airtune.learning.backbone import _pooling, load_backbone
 from airtune.learning.config import ModelConfig
+from airtune.learning.export import write_adapter
 
 CPU = torch.device("cpu")
 
@@ -192,3 +193,19 @@ def test_a_decoder_classifies_and_its_readme_loads_it(small, tiny_llama, tmp_pat
     with torch.no_grad():
         got = namespace["model"](batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         assert torch.allclose(got, parts.model.logits(batch), atol=1e-5)
+
+
+def test_a_model_of_fewer_layers_is_the_bottom_of_the_whole_one(small, tiny_encoder, tmp_path):
+    whole = load_backbone(ModelConfig(name=tiny_encoder), "classification", 3, CPU)
+    cut = load_backbone(ModelConfig(name=tiny_encoder, layers=1), "classification", 3, CPU)
+    ids = torch.arange(4, 12)[None]
+    with torch.no_grad():
+        hidden = whole.module.backbone(ids, output_hidden_states=True).hidden_states
+        assert torch.equal(cut.module.backbone(ids).last_hidden_state, hidden[1])
+    assert cut.active_parameters < whole.active_parameters
+    # What is exported names the layers, and loads as they are.
+    parts = build(Experiment(**small(model={"name": tiny_encoder, "layers": 1})))
+    write_adapter(parts.model, parts.model.initial, parts.table.classes, tmp_path)
+    assert "num_hidden_layers=1" in (tmp_path / "base_model.py").read_text()
+    with pytest.raises(UserError, match=r"model.layers: 3 asked for, but .* has 2"):
+        load_backbone(ModelConfig(name=tiny_encoder, layers=3), "classification", 3, CPU)

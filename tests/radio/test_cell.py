@@ -75,3 +75,17 @@ def test_margin_gives_the_outage_of_the_formula():
 def test_ideal_links_are_infinite():
     links = Cell(CellConfig.model_validate("ideal"), 3, seed=0).links(0)
     assert np.isinf(links.snr_hz).all() and np.isinf(links.planned_snr_hz).all()
+
+
+def test_snr_may_be_drawn_uniformly_instead_of_from_places_and_fading():
+    config = CellConfig(snr_db=(0.0, 20.0), bandwidth_hz=6e6, allocation="equal")
+    cell = Cell(config, 30, seed=0)
+    rounds = [cell.links(round) for round in range(200)]
+    # Over an equal share of the band: 200 kHz each.
+    drawn = 10 * np.log10(np.array([links.snr_hz / 200e3 for links in rounds]))
+    assert drawn.min() >= 0.0 and drawn.max() <= 20.0
+    assert np.histogram(drawn, bins=10, range=(0, 20))[0] == pytest.approx(600, rel=0.2)
+    assert abs(np.corrcoef(drawn[:-1].ravel(), drawn[1:].ravel())[0, 1]) < 0.05
+    assert np.array_equal(rounds[7].snr_hz, Cell(config, 30, seed=0).links(7).snr_hz)
+    assert np.isfinite(rounds[0].downlink_snr_hz).all()
+    assert np.array_equal(rounds[3].planned_snr_hz, rounds[3].snr_hz)
