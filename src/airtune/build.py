@@ -74,7 +74,7 @@ def build(experiment: Experiment) -> Parts:
         examples=shares.examples,
         compute_seconds=_PlannedSeconds(experiment, kinds),
         initial=kinds[0].learner.model.initial,
-        width=learner.model.width,
+        width=min(each.model.width for each in (learner, *(kind.learner for kind in kinds))),
         server=learner,
         models=[kind.learner for kind in kinds],
         public=public,

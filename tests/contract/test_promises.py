@@ -14,18 +14,34 @@ from airtune.methods import registry
 from airtune.radio.grant import Grant
 from airtune.wire import Dense, WireError, decode, encode
 
-METHODS = [{"name": name} for name in registry.names()]
+# Fewer steps than by default: the promises do not depend on them.
+QUICK = {"warm_up_steps": 1, "public_steps": 2, "server_steps": 3}
+
+
+def quick(name):
+    known = registry.find(name).Config.model_fields
+    return {"name": name} | {key: value for key, value in QUICK.items() if key in known}
+
+
+METHODS = [quick(name) for name in registry.names()]
 METHODS.append(
-    {"name": "adald", "projection_weight": 0.3, "gauge": "procrustes", "train_a": True,
-     "aggregation": "prob", "downlink": "server", "projection_bits": 4}
+    quick("adald") | {
+        "projection_weight": 0.3, "gauge": "procrustes", "train_a": True, "aggregation": "prob",
+        "downlink": "server", "projection_bits": 4, "tap": "all",
+    }
 )  # fmt: skip
 PRIVATE = [
     {"name": name, "private": ["classifier.*", "*.lora_B.*"]}
     for name in registry.names()
-    if "private" in registry.find(name).Config.model_fields and name != "feddf"
+    if "private" in registry.find(name).Config.model_fields
 ]
 
-pytestmark = pytest.mark.parametrize("method", METHODS + PRIVATE, ids=str)
+
+def title(method):
+    return "-".join(str(value) for key, value in method.items() if key not in QUICK)
+
+
+pytestmark = pytest.mark.parametrize("method", METHODS + PRIVATE, ids=title)
 
 
 def rows(folder, kind):
@@ -75,9 +91,10 @@ def test_private_tensors_never_appear_in_a_payload(method, small, tmp_path, monk
     down, up = tap(parts, monkeypatch)
     list(session(parts, experiment, tmp_path).rounds())
     private = {n for n in parts.model.initial if not parts.method.is_shared(n)}
-    all_ = set(parts.model.initial)
-    assert private == (all_ if parts.method.private == ("*",) else private)
-    assert bool(private) == ("private" in method or parts.method.private == ("*",))
+    if parts.method.private == ("*",):
+        assert private == set(parts.model.initial)
+    else:
+        assert bool(private) == ("private" in method)
     for messages in down + up:
         for message in messages.values():
             assert not any(name.encode() in message for name in private)
@@ -201,8 +218,6 @@ def test_a_payload_of_garbage_is_refused_and_the_run_goes_on(method, small, tmp_
 
 
 def test_uploads_fit_their_grants_and_the_ledger_says_who_could_not(method, execute):
-    _, parts, _ = execute(method, cell="ideal")
-    full = parts.method.dense_bits
     cell = {"preset": "urban-micro", "radius_m": 400, "power_dbm": 10, "deadline_s": 0.3}
     folder, _, _ = execute(method, cell=cell, data={"train_limit": 200})
     uploads = rows(folder, "upload")
@@ -212,8 +227,7 @@ def test_uploads_fit_their_grants_and_the_ledger_says_who_could_not(method, exec
             assert row["reason"] == "outage" or "by the deadline" in row["reason"]
             assert row["bits"] == 0
         else:
-            assert row["bits"] <= row["granted_bits"]
-    assert full > 0
+            assert 0 < row["bits"] <= row["granted_bits"]
 
 
 def test_the_learned_adapter_loads_with_plain_peft(method, execute, tmp_path):

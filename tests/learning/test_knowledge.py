@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from airtune.build import build
+from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.learning import learner as learner_module
 from airtune.learning.adapter import Taps
@@ -344,3 +345,12 @@ def test_remembering_falls_back_where_nothing_is_said(wider):
     assert known.index.tolist() == [row[:k] for row in places]
     first = Knowledge(values, index, 9)
     assert remembering(first, None) is first
+
+
+def test_more_entries_than_memory_holds_are_refused():
+    class Many:
+        def __len__(self):
+            return 30_000
+
+    with pytest.raises(UserError, match="30000 predictions of 150000 entries"):
+        gather([], Many(), 150_000, 150_000)

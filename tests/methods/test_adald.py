@@ -1,6 +1,7 @@
 """AdaLD: what fits the channel is sent, and what is sent is used."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,7 @@ def test_it_retreats_in_the_order_of_the_specification(small):
     assert read[2].projections is None and bare.notes["texts"] == texts
     assert bare.notes["retreat"] == "without projections"
     assert read[3].projections is None and 10 <= part.notes["texts"] < texts
-    assert part.notes["k"] == 1 and part.notes["retreat"] == "fewer texts"
+    assert part.notes["k"] == 1 and part.notes["retreat"] == "without projections, fewer texts"
     assert torch.equal(read[3].texts, read[3].texts.unique())
     assert nothing.message is None and "not even 10 public texts" in nothing.problem
     sent = (whole, fewer, bare, part)
@@ -138,11 +139,25 @@ def test_projections_go_both_ways_and_are_paid_for(execute):
     assert not plain.method.projected
 
 
-@pytest.mark.parametrize("rule", ["zero", "prob", "count"])
-def test_every_rule_of_aggregation_runs(execute, rule):
-    _, progress, rounds, _ = execute({**ADALD, "aggregation": rule, "k_max": 3})
-    assert all(torch.isfinite(tensor).all() for tensor in progress.adapter.values())
+@pytest.mark.parametrize("rule", ["zero", "prob", "count", "mask"])
+def test_what_is_known_is_what_the_rule_makes_of_the_messages(execute, rule, monkeypatch):
+    """State and broadcast hold the ensemble of what arrived (the rules: test_ensemble.py)."""
+    import airtune.methods.fedmd as fedmd
+
+    seen = []
+    whole = fedmd.combine
+
+    def combining(parts, *rest):
+        seen.append((parts, whole(parts, *rest)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(fedmd, "combine", combining)
+    _, progress, rounds, _ = execute({**ADALD, "aggregation": rule, "k_max": 3}, cell="ideal")
     assert rounds[-1].delivered == 5
+    parts, known = seen[-1]
+    assert len(parts) == 5 and all(part.values.shape[1] == 3 for part in parts)
+    assert torch.equal(progress._state["known"]["values"], known.values)
+    assert ("rest" in progress._state["known"]) == (rule in ("zero", "prob"))
 
 
 def test_unsent_entries_can_lie_below_the_smallest_one_sent(execute):
@@ -204,6 +219,84 @@ def test_token_logits_of_a_causal_model(execute, name):
         assert max(row["bits"] for row in uploads) < 0.1 * parts.method.dense_bits
 
 
+def test_vocabularies_padded_to_unequal_sizes_are_cut_to_the_smaller(
+    small, tiny_llama, tmp_path, frames
+):
+    """Families pad their output layers differently around one tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    wide = tmp_path / "wide"
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    model.resize_token_embeddings(416)
+    model.save_pretrained(wide)
+    AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(wide)
+    models = [{"name": tiny_llama}, {"name": str(wide)}]
+    for server in models:
+        values = small(
+            task="causal", method={"name": "fedmd"}, clients={"models": models},
+            server={"model": server}, train={"rounds": 2}, data={"public_rows": 20},
+        )  # fmt: skip
+        experiment = Experiment(**values)
+        parts = build(experiment)
+        assert parts.method.setup.width == 400
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        progress = session(parts, experiment, folder)
+        assert list(progress.rounds())[-1].delivered == 5
+        assert int(progress._state["known"]["index"].max()) == 399
+
+
+@pytest.mark.parametrize(
+    ("method", "hostile"),
+    [
+        ({"name": "adald"}, {"value_bits": 32}),
+        ({"name": "adald"}, {}),
+        ({"name": "adald_coded", "share": 1.0}, {}),
+    ],
+    ids=str,
+)
+def test_one_huge_logit_is_refused_and_the_others_go_on(
+    small, tmp_path, monkeypatch, method, hostile
+):
+    experiment = Experiment(**small(method=method, cell="ideal"))
+    parts = build(experiment)
+    exchange, shapes = parts.clients.exchange, parts.method.uplink_shapes()
+
+    def corrupting(orders):
+        replies = exchange(orders)
+        payload = decode(replies[0].message, shapes)
+        if hasattr(payload, "scale"):
+            payload = replace(payload, scale=replace(payload.scale, low=-2e38, step=1e37))
+        else:
+            payload = replace(payload, values=payload.values * 3e4, **hostile)
+        return [replace(replies[0], message=encode(payload)), *replies[1:]]
+
+    monkeypatch.setattr(parts.clients, "exchange", corrupting)
+    progress = session(parts, experiment, tmp_path)
+    rounds = list(progress.rounds())
+    rows = [r for r in ledger.read(tmp_path / "ledger.jsonl") if r["row"] == "upload"]
+    # In the first round heads are at zero, so what is multiplied may still be small.
+    assert {row["status"] for row in rows if row["client"] == 0 and row["round"] > 1} == {"refused"}
+    assert rounds[-1].delivered == 4
+    assert all(torch.isfinite(tensor).all() for tensor in progress.adapter.values())
+
+
+def test_newcomers_work_longer_and_that_is_planned(execute):
+    """With two of five clients a round, later rounds have first-timers too."""
+    parts, progress, _, uploads = execute(
+        {**ADALD, "warm_up_steps": 20}, clients={"per_round": 2}, train={"rounds": 6}, cell="ideal"
+    )
+    met = set()
+    for row in uploads:
+        newcomer = row["client"] not in met
+        met.add(row["client"])
+        if row["round"] > 1:
+            work = parts.method._work({"version": 1}, 20 if newcomer else 0)
+            planned = parts.method.setup.compute_seconds(np.array([row["client"]]), work)
+            assert row["compute_seconds"] == pytest.approx(planned[0], rel=0.3)
+    assert set(progress._state["met"].nonzero().squeeze(1).tolist()) == met
+
+
 def test_causal_models_with_other_tokens_are_refused(small, tiny_llama, shared):
     other = str(shared("models/stories260k"))
     values = small(
@@ -232,7 +325,10 @@ def test_causal_models_with_other_tokens_are_refused(small, tiny_llama, shared):
         ({"method": {"name": "fedavg"}, "server": {"model": {"layers": 1}}}, r"server.model: "),
         ({"method": {"name": "fedavg"}, "clients": {"models": [{"layers": 1}]}}, "clients.models"),
         ({"method": {"name": "adald"}, "model": {"layers": 9}}, "layers"),
-        ({"method": {"name": "feddf", "private": ["classifier.*"]}}, "method.private"),
+        ({"method": {"name": "feddf", "private": ["classifier.*"]}}, "method.private: there is no"),
+        ({"method": {"name": "adald", "k": 3, "k_max": 5}}, "leave k_min and k_max out"),
+        ({"method": {"name": "adald_coded", "gauge": "shared"}}, "method.gauge: there is no such"),
+        ({"method": {"name": "adald_coded", "k_max": 500}}, "method.k_max"),
         ({"method": {"name": "adald"}, "cell": {"snr_db": [20, 0]}}, "snr_db"),
     ],
     ids=str,

@@ -333,7 +333,7 @@ def test_coded_logits_that_this_method_does_not_send_are_refused(missing):
 
 
 def test_room_for_very_many_entries_is_refused():
-    with pytest.raises(WireError, match="too much"):
+    with pytest.raises(WireError, match="too many"):
         read_header(message(k=50000), {"logits": (20000, 50257), "texts": (20000,)})
 
 

@@ -85,7 +85,8 @@ class DataConfig(Config):
     public_rows: PositiveInt | None = Field(
         None,
         description="without such a file: so many rows of train, taken from no client and without "
-        "labels; default: 500, at most a quarter, if the method needs them. With one: its first",
+        "labels; default: 500, at most a quarter, if the method needs them. With one: so many of "
+        "its rows",
     )
 
     @model_validator(mode="after")

@@ -23,13 +23,15 @@ class Distillation:
     renormalised among them; over all entries if a rest value is known. Plus ``weight`` times the
     mean over taps of KL between softmaxes over the rank of the projections; these are first turned
     by a constant "rotation" [taps, rank, rank] into the model's own basis if there is one.
-    Predictions of which nothing is known take no part.
+    Predictions of which nothing is known take no part. Only the first ``width`` logits count: some
+    families pad their vocabularies to unequal sizes.
     """
 
     temperature: float
     weight: float = 0.0
     taps: Taps | None = None
     projection_temperature: float = 1.0
+    width: int | None = None
 
     def __call__(self, step: Pass) -> Tensor:
         """Return one loss per slot, [slots]."""
@@ -52,7 +54,7 @@ class Distillation:
     def _of_logits(self, step: Pass, logits: Tensor) -> Tensor:
         values, index = step.batch["teacher_values"], step.batch["teacher_index"]
         known = torch.isfinite(values)
-        scaled = logits.float() / self.temperature
+        scaled = logits[..., : self.width].float() / self.temperature
         own = scaled.gather(-1, index)
         if "teacher_rest" in step.batch:
             total = torch.logsumexp(scaled, dim=-1, keepdim=True)

@@ -83,8 +83,9 @@ def _weights(part: Part, width: int, rule: Rule) -> Tensor:
         named = torch.bincount(part.index[there], minlength=width)
         return named[part.index[there]].double()
     if rule == "mag" and there.any():
-        least = part.values.masked_fill(~there, torch.inf).amin(1, keepdim=True)
-        return (part.values - least + _EPSILON)[there].double()
+        values = part.values.double()
+        least = values.masked_fill(~there, torch.inf).amin(1, keepdim=True)
+        return (values - least + _EPSILON)[there]
     return torch.ones(int(there.sum()), dtype=torch.float64)
 
 

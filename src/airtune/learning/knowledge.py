@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airtune.errors import UserError
 from airtune.learning.data.examples import Examples
 
 if TYPE_CHECKING:
     from airtune.learning.learner import Prediction
 
 UNKNOWN = -torch.inf
+_MOST_ENTRIES = 1 << 28  # of one model's knowledge: 3 GB
 
 
 @dataclass(frozen=True)
@@ -104,18 +106,24 @@ def gather(
 ) -> Knowledge:
     """Keep the ``k`` largest logits of each prediction, or ``k`` drawn at random.
 
-    Nothing is known of what was not predicted.
+    Only the first ``width`` logits count. Nothing is known of what was not predicted. Raises
+    UserError for more than memory holds.
 
     ``form``: logits as they are, relative to their mean over all entries, or as logarithms of
     probabilities.
     """
     k = min(k, width)
+    if len(positions) * k > _MOST_ENTRIES:
+        raise UserError(
+            f"{len(positions)} predictions of {k} entries each are more than can be held; send "
+            "fewer (method.k_max, data.public_rows), not all logits of a large vocabulary."
+        )
     values = torch.full((len(positions), k), UNKNOWN)
     index = torch.zeros((len(positions), k), dtype=torch.int64)
     projections: list[tuple[np.ndarray, Tensor]] = []
     for seen in predictions:
         where, logits = positions.of(seen)
-        logits = logits.float()
+        logits = logits[:, :width].float()
         if form == "centred":
             logits = logits - logits.mean(1, keepdim=True)
         elif form == "log-probabilities":

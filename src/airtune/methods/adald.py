@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from airtune.learning.adapter import Taps
 
 
-class AdaLDConfig(FedMDConfig):
-    """Options of AdaLD; symbols as in the specification."""
+class AdaptiveConfig(FedMDConfig):
+    """How many entries are sent; symbols as in the specification."""
 
     aggregation: Rule = Option("mag", description="how the server combines what clients sent")
     k: PositiveInt | None = Option(
@@ -37,14 +37,31 @@ class AdaLDConfig(FedMDConfig):
     )
     k_min: PositiveInt = Option(1, description="fewest entries that are worth sending")
     k_max: PositiveInt | None = Option(None, description="most; default: all there are")
-    selection: Literal["top", "random"] = Option("top", description="which entries are sent")
     uplink_seconds: PositiveFloat | None = Option(
         0.5, description="T, airtime that an upload may take; null: only the grant limits it"
     )
-    usable: PositiveFloat = Option(0.8, le=1, description="eta, share of the rate that k counts on")
+    usable: PositiveFloat = Option(
+        0.8, le=1, description="eta, share of the rate times T that k counts on"
+    )
     min_texts: PositiveInt = Option(16, description="fewest public texts that are worth sending")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.k is not None and {"k_min", "k_max"} & self.model_fields_set:
+            raise ValueError("k fixes the number of entries; leave k_min and k_max out")
+        if self.k_max is not None and self.k_max < self.k_min:
+            raise ValueError(f"k_max ({self.k_max}) is below k_min ({self.k_min})")
+        return self
+
+
+class AdaLDConfig(AdaptiveConfig):
+    """Options of AdaLD: which entries, what stands for the others, and projections."""
+
+    selection: Literal["top", "random"] = Option("top", description="which entries are sent")
     unsent: Literal["restrict", "floor"] = Option(
-        "restrict", description="entries nobody sent: left out, or below the smallest one sent"
+        "restrict",
+        description="entries nobody sent: left out, or below the smallest one sent (zero and prob "
+        "have values of their own for them)",
     )
     margin: PositiveFloat = Option(2.0, description="floor: how far below")
     projection_weight: NonNegativeFloat = Option(
@@ -56,15 +73,9 @@ class AdaLDConfig(FedMDConfig):
     pooling: Literal["mean", "last"] = Option("mean", description="over a text's tokens")
     gauge: Literal["shared", "procrustes"] = Option(
         "shared",
-        description="bases of projections: one A for all, or turned onto each other's (for A that "
-        "is trained, and for models of unequal width)",
+        description="bases of projections: one A for all, which equal models with frozen A have, "
+        "or turned onto each other's",
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.k_max is not None and self.k_max < self.k_min:
-            raise ValueError(f"k_max ({self.k_max}) is below k_min ({self.k_min})")
-        return self
 
 
 class AdaLD(FedMD):
@@ -87,7 +98,7 @@ class AdaLD(FedMD):
         super().__init__(config, setup)
         for key in ("k", "k_min", "k_max"):
             value = getattr(config, key)
-            if value is not None and value > setup.width:
+            if value is not None and value > setup.width and key in config.model_fields_set:
                 raise UserError(
                     f"method.{key}: {value} is above the {setup.width} entries that a prediction "
                     f"has; give at most {setup.width}."
@@ -145,13 +156,13 @@ class AdaLD(FedMD):
             self.config.value_bits,
             None if texts is None else len(texts),
             shape,
-            self.config.projection_bits,
+            self.projection_bits,
         )
 
     @property
     def most(self) -> int:
         """Most entries of a prediction that are worth sending."""
-        return self.config.k or self.config.k_max or self.setup.width
+        return min(self.config.k or self.config.k_max or self.setup.width, self.setup.width)
 
     @cached_property
     def wanted_bits(self) -> int:
@@ -162,7 +173,7 @@ class AdaLD(FedMD):
     def least_bits(self) -> int:
         """Size of the smallest message that is worth sending, about the longest texts."""
         if self.config.k is not None:
-            return self.wanted_bits
+            return self.bits(self.config.k)
         sizes = np.bincount(self.positions.text, minlength=len(self.setup.public))
         longest = torch.from_numpy(np.sort(np.argsort(-sizes)[: self.config.min_texts]))
         return min(self.bits(self.config.k_min), self.bits(self.config.k_min, longest))
@@ -185,12 +196,14 @@ class AdaLD(FedMD):
             return None
         rng = keyed.generator(self.setup.seed, "public part", client.round, client.index)
         order = torch.from_numpy(rng.permutation(len(self.setup.public)))
-        counts = range(config.min_texts, len(order))
+        least = min(config.min_texts, len(order))
+        counts = range(least, len(order))
         fitting = bisect_right(counts, budget, key=lambda n: self.bits(fewest, order[:n]))
         if fitting == 0:
-            client.problem = f"not even {config.min_texts} public texts fit into {budget:.0f} bits"
+            client.problem = f"not even {least} public texts fit into {budget:.0f} bits"
             return None
-        client.notes["retreat"] = "fewer texts"
+        dropped = "without projections, " if self.projected is not None else ""
+        client.notes["retreat"] = f"{dropped}fewer texts"
         return fewest, order[: counts[fitting - 1]].sort().values, False
 
     def _gathered(
@@ -246,7 +259,11 @@ class AdaLD(FedMD):
         """Logits, and projections where they are sent."""
         config = self.config
         return Distillation(
-            config.temperature, config.projection_weight, self.taps, config.projection_temperature
+            config.temperature,
+            config.projection_weight,
+            self.taps,
+            config.projection_temperature,
+            self.setup.width,
         )
 
     def constants(self, client: Client) -> dict[str, Tensor]:
@@ -281,7 +298,8 @@ class AdaLD(FedMD):
             whole = torch.full(self.projected, torch.nan)
             whole[texts] = each
             reference = whole if reference is None else reference
-            turned.append((texts, each @ rotation(whole, reference)))
+            turn = rotation(whole, reference)
+            turned.append((texts, torch.einsum("ntr,trs->nts", each, turn)))
         return turned
 
     def _check_projections(self) -> None:

@@ -14,24 +14,38 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from airtune import keyed
+from airtune.learning.distillation import Distillation
 from airtune.learning.knowledge import Knowledge, gather, remembering
-from airtune.methods.adald import AdaLD, AdaLDConfig
+from airtune.methods.adald import AdaLD, AdaptiveConfig
 from airtune.methods.method import Client, MethodConfig, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
-from airtune.wire import CodedLogits, Payload, Reference, SparseLogits, WireError, decode, encode
+from airtune.wire import (
+    MOST_ENTRIES,
+    CodedLogits,
+    Payload,
+    Reference,
+    SparseLogits,
+    ValueBits,
+    WireError,
+    decode,
+    encode,
+)
 
 
-class AdaLDCodedConfig(AdaLDConfig):
-    """Options of coded AdaLD; what needs more than the entries that were sent is left out."""
+class AdaLDCodedConfig(AdaptiveConfig):
+    """Options of coded AdaLD."""
 
     aggregation: Literal["mask", "count", "mag"] = Option(
         "mag", description="how the server combines what clients sent"
     )
-    k_max: PositiveInt | None = Option(6, description="most entries of a prediction")
+    downlink: Literal["ensemble"] = Option("ensemble", description="what clients learn from")
+    k_max: PositiveInt | None = Option(
+        12, le=MOST_ENTRIES, description=f"most; null: all, at most {MOST_ENTRIES}"
+    )
     value_bits: Literal[2, 3, 4, 5, 6, 8] = Option(4, description="of a logit, both ways")
     downlink_entries: PositiveInt | None = Option(
-        8, description="largest entries of each prediction that go down"
+        8, le=MOST_ENTRIES, description="largest entries of each prediction that go down"
     )
     share: float = Option(
         0.5, gt=0, le=1, description="of the public texts that are asked about in one round"
@@ -39,9 +53,6 @@ class AdaLDCodedConfig(AdaLDConfig):
     whole_rounds: NonNegativeInt = Option(
         3, description="rounds at the beginning in which all texts are asked about"
     )
-    selection: Literal["top"] = Option("top", description="which entries are sent")
-    unsent: Literal["restrict"] = Option("restrict", description="entries nobody sent are left out")
-    projection_weight: Literal[0] = Option(0, description="projections are not sent")
 
 
 class AdaLDCoded(AdaLD):
@@ -49,7 +60,7 @@ class AdaLDCoded(AdaLD):
 
     Values have 4 bits and one scale for the message. Entries are coded by a range coder against
     the ranking that the server has just broadcast, which both sides hold: likely entries cost
-    little, and so do values near those of the broadcast. Only the 6 largest entries are sent, and,
+    little, and so do values near those of the broadcast. Only the 12 largest entries are sent, and,
     once the server knows a little, only about half of the public texts, the other half in the next
     round; the server remembers what was said of the others. The downlink is coded too, without a
     reference, as anybody may be new.
@@ -63,6 +74,20 @@ class AdaLDCoded(AdaLD):
     _last_said: tuple[CodedLogits, SparseLogits, Reference] | None = None
     _last_own: tuple[Tensor | None, Any] | None = None
 
+    taps = None
+    projected = None
+    projection_bits: ValueBits = 16
+
+    @cached_property
+    def objective(self) -> Distillation:
+        """Logits alone."""
+        return Distillation(self.config.temperature, width=self.setup.width)
+
+    @property
+    def most(self) -> int:
+        """Most entries of a prediction that are worth sending."""
+        return min(super().most, MOST_ENTRIES)
+
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return what is known, coded by itself; in the first round there is nothing."""
         del plan
@@ -72,7 +97,7 @@ class AdaLDCoded(AdaLD):
             return self._code(nothing.values, nothing.index, nothing, state["version"], 0)[0]
         reference = Reference.nothing(len(self.positions), self.setup.width)
         texts = len(self.setup.public)
-        values, index = known["values"], known["index"]
+        values, index = known["values"][:, :MOST_ENTRIES], known["index"][:, :MOST_ENTRIES]
         return self._code(values, index, reference, state["version"], texts)[0]
 
     def said(self, payload: Any) -> SparseLogits:
@@ -125,7 +150,9 @@ class AdaLDCoded(AdaLD):
         texts = asked[: payload.texts].sort().values
         _, reference = self._said(self._own_broadcast(state))
         values, index = payload.read(reference.at(self.positions.about(texts)))
-        return SparseLogits(values, index, self.setup.width, texts=texts)
+        logits = SparseLogits(values, index, self.setup.width, texts=texts)
+        self.check_size(logits)
+        return logits
 
     def combined(self, known: Knowledge, payloads: Sequence[Any], state: State) -> Knowledge:
         """Remember what was known of texts that nobody spoke of now."""
@@ -143,8 +170,14 @@ class AdaLDCoded(AdaLD):
     @cached_property
     def least_bits(self) -> int:
         """Size of the smallest message that is worth sending, if coding gained nothing."""
+        if self.config.k is not None:
+            return self.bits(self.config.k)
         texts = torch.arange(min(self.config.min_texts, len(self.setup.public)))
-        return self.bits(self.config.k or self.config.k_min, texts)
+        return self.bits(self.config.k_min, texts)
+
+    def predicted_texts(self, state: State) -> int:
+        """Return how many texts clients are asked about."""
+        return len(self.asked(state["version"]))
 
     def _code(
         self, values: Tensor, index: Tensor, reference: Reference, version: int, texts: int

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field as Option
 from pydantic import PositiveFloat, PositiveInt
 
-from airtune.errors import UserError
 from airtune.learning.distillation import Distillation
 from airtune.learning.ensemble import Part, combine
 from airtune.learning.knowledge import Positions, gather
 from airtune.learning.phase import Phase
-from airtune.methods.method import Delivery, Method, MethodConfig, Setup, SharingConfig, State
+from airtune.methods.method import Delivery, Method, MethodConfig, State
+from airtune.wire import ValueType
 
 _MOST_ENTRIES = 256  # of each prediction that an ensemble keeps: all classes, the likeliest tokens
 
 
-class FedDFConfig(SharingConfig):
-    """Options of FedDF."""
+class FedDFConfig(MethodConfig):
+    """Options of FedDF; nothing is private, as the server predicts with clients' models."""
+
+    value_type: ValueType = Option("float32", description="how a number travels, both ways")
 
     temperature: PositiveFloat = Option(1.0, description="tau of distillation")
     server_steps: PositiveInt = Option(16, description="steps of distillation per round")
@@ -38,21 +40,13 @@ class FedDF(Method):
     Config: ClassVar[type[MethodConfig]] = FedDFConfig
     needs_public = True
 
-    def __init__(self, config: Any, setup: Setup) -> None:
-        """Raise UserError where nothing is public, or where clients keep a part of the model."""
-        super().__init__(config, setup)
-        if config.private:
-            raise UserError("method.private: feddf lets the server predict with clients' models.")
-        if len(setup.public) == 0:
-            raise UserError(
-                "data.public: feddf distils on public texts, and there are none; name a file, or "
-                "raise data.public_rows."
-            )
+    @property
+    def private(self) -> Sequence[str]:
+        """No tensor is."""
+        return ()
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Average what arrived, and learn from what those models say of public texts."""
-        from airtune.learning.learner import Assignment
-
         arrived = [d.payload for d in deliveries if d.payload is not None]
         state = super().aggregate(state, deliveries)
         if not arrived:
@@ -67,13 +61,11 @@ class FedDF(Method):
         taught = positions.teach(combine(parts, len(positions), setup.width, "mask"))
         phase = Phase(
             taught,
-            Distillation(config.temperature),
+            Distillation(config.temperature, width=setup.width),
             config.server_steps,
             batch_size=config.public_batch_size,
         )
         round = state.get("round", 0) + 1
-        task = Assignment(len(setup.examples), round, dict(state["shared"]), [phase])
-        for _ in learner.train([task]):
-            pass
+        task = self.train_server(state["shared"], phase, round)
         shared = state["shared"] if task.diverged else task.adapter
         return {**state, "shared": shared, "round": round}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field as Option
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from airtune.learning.data.examples import Examples
 
 
+_LARGEST = 1e4  # of logits: far beyond any model's, and float16 holds their means
+
+
 class FedMDConfig(MethodConfig):
     """Options of federated distillation; steps are DERIVED, from pilot runs."""
 
@@ -45,7 +49,9 @@ class FedMDConfig(MethodConfig):
         "ensemble", description="what clients learn from: what they said together, or the server"
     )
     downlink_entries: PositiveInt | None = Option(
-        None, description="largest entries of each prediction that go down; default: all known"
+        None,
+        description="largest entries of each prediction that go down; default: all known. Under "
+        "zero and prob the others are taken for the rest",
     )
     train_a: bool = Option(
         False, description="train LoRA's A too; default: it stays as it started, alike everywhere"
@@ -71,34 +77,29 @@ class FedMD(Method):
     own_models = True
 
     def __init__(self, config: Any, setup: Setup) -> None:
-        """Raise UserError where nothing is public."""
+        """Raise UserError where nothing can be predicted in public texts."""
         super().__init__(config, setup)
         self._known_positions: dict[int, Positions] = {}
         self._taught: tuple[Any, dict[int, Examples]] = (None, {})
-        if len(setup.public) == 0 or len(self.positions) == 0:
-            raise UserError(
-                f"data.public: {config.name} distils on public texts, and there are none; name a "
-                "file, or raise data.public_rows."
-            )
+        if len(self.positions) == 0:
+            raise UserError("data.public: nothing can be predicted in the public texts.")
 
     # The hooks.
 
     def start(self) -> State:
-        """Return the server's model, and that nothing is known."""
-        return {"server": dict(self.setup.server.model.initial), "version": 0}
+        """Return the server's model, that nothing is known, and that nobody was met."""
+        met = torch.zeros(len(self.setup.examples), dtype=torch.bool)
+        return {"server": dict(self.setup.server.model.initial), "version": 0, "met": met}
 
     def plan(self, state: State, links: Links) -> Plan:
         """Choose clients and grant each its part of the uplink."""
         setup = self.setup
         chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
-        first = self.config.warm_up_steps if state["version"] == 0 else 0
-        work = Work(
-            setup.train.local_steps + first,
-            self.config.public_steps,
-            self.config.public_batch_size,
-            len(setup.public),
+        seconds = np.where(
+            state["met"][chosen].numpy(),
+            setup.compute_seconds(chosen, self._work(state, 0)),
+            setup.compute_seconds(chosen, self._work(state, self.config.warm_up_steps)),
         )
-        seconds = setup.compute_seconds(chosen, work)
         return allocate(links, chosen, self.wanted_bits, self.least_bits, seconds, setup.cell)
 
     def broadcast(self, state: State, plan: Plan) -> Payload:
@@ -133,7 +134,7 @@ class FedMD(Method):
             ]
         else:
             before = []
-        first = 0 if "adapter" in client.state else config.warm_up_steps
+        first = 0 if "adapter" in client.state else config.warm_up_steps  # as plan expects
         steps = train.local_steps + first
         return [*before, Phase(client.data, supervised, steps, trains, goes_on=True)]
 
@@ -148,6 +149,10 @@ class FedMD(Method):
     def accept(self, state: State, payload: Any) -> Any:
         """Refuse logits that are not about as many predictions as their texts have."""
         del state
+        sent = payload.value_bits, payload.projection_bits
+        if sent != (self.config.value_bits, self.projection_bits):
+            raise WireError(f"numbers have {sent} bits, not those of this method.")
+        self.check_size(payload)
         if len(self._where(payload)) != len(payload.values):
             raise WireError(
                 f"logits of {len(payload.values)} predictions, but its texts have "
@@ -157,6 +162,9 @@ class FedMD(Method):
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Combine what arrived and distil it into the server's model."""
+        met = state["met"].clone()
+        met[[d.client for d in deliveries if d.loss is not None]] = True
+        state = {**state, "met": met}
         payloads = [d.payload for d in deliveries if d.payload is not None]
         if not payloads:
             return state
@@ -212,7 +220,7 @@ class FedMD(Method):
     @cached_property
     def objective(self) -> Distillation:
         """What is learned on public texts."""
-        return Distillation(self.config.temperature)
+        return Distillation(self.config.temperature, width=self.setup.width)
 
     def constants(self, client: Client) -> dict[str, Tensor]:
         """Return what the objective needs of one client."""
@@ -285,6 +293,24 @@ class FedMD(Method):
         width = self.setup.width
         return message_bits(len(self.positions), width, width, self.config.value_bits)
 
+    def check_size(self, payload: SparseLogits) -> None:
+        """Refuse numbers that no model gives and that would spoil everybody's mean."""
+        for numbers in payload.numbers():
+            if bool((numbers.abs() > _LARGEST).any()):
+                raise WireError(f"it holds a logit beyond {_LARGEST:g}.")
+
+    def _work(self, state: State, more: int) -> Work:
+        """Return a client's round: nothing is distilled while nothing is known."""
+        config = self.config
+        public = config.public_steps if state["version"] else 0
+        steps = self.setup.train.local_steps + more
+        return Work(steps, public, config.public_batch_size, self.predicted_texts(state))
+
+    def predicted_texts(self, state: State) -> int:
+        """Return about how many public texts a client will predict."""
+        del state
+        return len(self.setup.public)
+
     def _where(self, payload: SparseLogits) -> Tensor:
         """Return the positions of a message's texts."""
         if payload.texts is None:
@@ -293,8 +319,6 @@ class FedMD(Method):
 
     def _distil(self, state: State, known: Knowledge) -> State:
         """Return what changes of the server's model; nothing if the training was not finite."""
-        from airtune.learning.learner import Assignment
-
         phase = Phase(
             self.positions.teach(known),
             self.objective,
@@ -304,12 +328,7 @@ class FedMD(Method):
             batch_size=self.config.public_batch_size,
             goes_on=True,
         )
-        # The server counts as one more client, so that its batches are its own.
-        server = len(self.setup.examples)
-        adapter, moments = dict(state["server"]), state.get("moments", {})
-        task = Assignment(server, state["version"], adapter, [phase], moments)
-        for _ in self.setup.server.train([task]):
-            pass
+        task = self.train_server(state["server"], phase, state["version"], state.get("moments", {}))
         if task.diverged:
             return {}
         return {"server": task.adapter, "moments": dict(task.moments)}

@@ -28,7 +28,7 @@ from airtune.wire import Dense, Payload, Shapes, ValueType, encode
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
     from airtune.learning.adapter import Adapter, Taps
-    from airtune.learning.learner import Learner, Prediction
+    from airtune.learning.learner import Assignment, Learner, Prediction
 
 State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
 
@@ -146,8 +146,13 @@ class Method:
     uplink_payload: ClassVar[type] = Dense
 
     def __init__(self, config: Any, setup: Setup) -> None:
-        """Raise UserError for a private pattern that names no tensor."""
+        """Raise UserError for a private pattern that names no tensor, and for no public texts."""
         self.config, self.setup = config, setup
+        if self.needs_public and len(setup.public) == 0:
+            raise UserError(
+                f"data.public: {config.name} distils on public texts, and there are none; name a "
+                "file, or raise data.public_rows."
+            )
         for pattern in self.private:
             if not any(fnmatchcase(name, pattern) for name in setup.initial):
                 raise UserError(
@@ -232,6 +237,19 @@ class Method:
     def shared(self, adapter: Mapping[str, Tensor]) -> Adapter:
         """Return the part of an adapter that may travel."""
         return {name: tensor for name, tensor in adapter.items() if self.is_shared(name)}
+
+    def train_server(
+        self, adapter: Adapter, phase: Phase, round: int, moments: Moments | None = None
+    ) -> Assignment:
+        """Return what the server's model learned in a phase."""
+        from airtune.learning.learner import Assignment
+
+        # The server counts as one more client, so that its batches are its own.
+        server = len(self.setup.examples)
+        task = Assignment(server, round, dict(adapter), [phase], moments or {})
+        for _ in self.setup.server.train([task]):
+            pass
+        return task
 
     def model(self, state: State) -> Adapter:
         """Return the server's own model; private tensors are there at their initial values."""

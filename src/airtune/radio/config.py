@@ -64,8 +64,8 @@ class CellConfig(Config):
 
     snr_db: tuple[float, float] | None = Field(
         None,
-        description="instead of distance and fading: each client's SNR, over an equal share of "
-        "the band, drawn anew each round, uniform in dB between these two",
+        description="instead of distance and fading: each client's SNR, over the band divided by "
+        "the number of clients, drawn anew each round, uniform in dB between these two",
     )
     power_dbm: float = Field(23.0, ge=-40, le=60, description="a client's transmit power")
     base_station_power_dbm: float = Field(33.0, ge=-40, le=80, description="broadcast power")

@@ -1,12 +1,13 @@
 """Payloads to bytes and back; knows nothing of models and methods."""
 
-from airtune.wire.coded_logits import CodedLogits, Reference
+from airtune.wire.coded_logits import MOST_ENTRIES, CodedLogits, Reference
 from airtune.wire.container import WireError
 from airtune.wire.dense import Dense, ValueType
 from airtune.wire.logits import SparseLogits, ValueBits, message_bits
 from airtune.wire.payload import Payload, Shapes, decode, encode
 
 __all__ = [
+    "MOST_ENTRIES",
     "CodedLogits",
     "Dense",
     "Payload",

@@ -55,7 +55,8 @@ class Scale:
 
     def check(self) -> None:
         """Raise WireError if one of the numbers that it stands for is not finite in float32."""
-        ends = self.low, self.low + self.step * (2**self.bits - 1)
+        span = self.step * (2**self.bits - 1)
+        ends = self.low, self.low + span, span
         largest = float(np.finfo(np.float32).max)
         if not all(abs(end) <= largest for end in ends):  # NaN fails too
             raise WireError("the scale of numbers is not finite.")

@@ -19,7 +19,7 @@ from airtune.wire.payload import Shapes, register
 _HEADER = struct.Struct("<IIHBff")
 _CANDIDATES = 128  # entries whose presence is coded one by one; others are named
 _FIRST_BLOCK = 8
-_MOST_ENTRIES = 1 << 27  # that a message may claim, before any is read
+MOST_ENTRIES = 256  # of a position that a message may have
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class CodedLogits:
         version, texts, k, bits, low, step = _HEADER.unpack_from(whole)
         if texts > shapes["texts"][0] or k > shapes["logits"][1] or not 1 <= bits <= 8:
             raise WireError(f"{k} coded entries about {texts} texts are not what is known here.")
-        if k * shapes["logits"][0] > _MOST_ENTRIES:
-            raise WireError(f"room for {k} entries of each prediction is too much.")
+        if k > MOST_ENTRIES:
+            raise WireError(f"{k} entries of each prediction are too many.")
         scale = Scale(low, step, bits)
         scale.check()
         return cls(version, texts, k, scale, whole[_HEADER.size :])

@@ -64,11 +64,13 @@ def load_table(config: DataConfig, seed: int, needs_public: bool = False) -> Tab
         public = _limit(_public_file(config, classes), config.public_rows, seed, "public limit")
     else:
         train, public = _set_aside(train, config.public_rows, needs_public, seed)
+    if classes:
+        public = public.drop(columns=["_label", config.label or "label"], errors="ignore")
     return Table(task, train, test, classes, public)
 
 
 def _public_file(config: DataConfig, classes: list[str]) -> pd.DataFrame:
-    """Return public texts; labels that they carry must be of the private data, and are dropped."""
+    """Return public texts; labels that they carry must be of the private data."""
     file = config.public or ""
     frame = read_file(file, "data.public")
     if config.response is not None:
@@ -83,7 +85,7 @@ def _public_file(config: DataConfig, classes: list[str]) -> pd.DataFrame:
                     f"does not have: their {len(classes)} classes must be those of the public "
                     "texts, or the file has no labels."
                 )
-    return _plain(frame.drop(columns=[label] if classes else [], errors="ignore"), file, config)
+    return _plain(frame, file, config)
 
 
 def _set_aside(
@@ -98,7 +100,7 @@ def _set_aside(
             "lower it, or give a file as data.public."
         )
     order = keyed.generator(seed, "public").permutation(len(train))
-    public = train.iloc[np.sort(order[:count])].drop(columns="_label", errors="ignore")
+    public = train.iloc[np.sort(order[:count])]
     private = train.iloc[np.sort(order[count:])]
     return private.reset_index(drop=True), public.reset_index(drop=True)
 
