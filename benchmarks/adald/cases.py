@@ -119,6 +119,8 @@ def _encoder(inputs: Inputs, row: Row, seed: int) -> Case:
     return Case("encoder", title, seed, encoder(inputs, method, seed, **sections))
 
 
+# Learning rates at which parameter sharing does well (benchmarks/first_light).
+FASTER = {"train": {"learning_rate": 3e-3, "head_learning_rate": 1e-2}}
 FIXED = ADALD | {"k": 10, "aggregation": "mag"}
 PROJECTED = ADALD | {"projection_weight": 0.3}
 Row = tuple[str, dict[str, Any], dict[str, Any]]
@@ -157,11 +159,17 @@ _PROXY: list[Row] = [
     ("coded, k <= 4", CODED | {"k_max": 4}, {}),
     ("coded, 3 bits", CODED | {"value_bits": 3}, {}),
     ("FedIT (adapters travel)", {"name": "fedavg", "value_type": "float16"}, FREE),
+    ("FedIT, rates of first_light", {"name": "fedavg", "value_type": "float16"}, FREE | FASTER),
+    ("FedDF, rates of first_light",
+     {"name": "feddf", "value_type": "float16", "server_steps": 20}, FREE | FASTER),
     ("FedDF", {"name": "feddf", "value_type": "float16", "server_steps": 20}, FREE),
     ("local only", {"name": "fedavg", "private": ["*"]},
      FREE | {"clients": {"test_fraction": 0.1}}),
     ("centralised", {"name": "fedavg"}, FREE | {"clients": {"count": 1, "partition": "iid"},
                                                 "train": {"local_steps": 80}}),
+    ("centralised, rates of first_light", {"name": "fedavg"},
+     FREE | {"clients": {"count": 1, "partition": "iid"},
+             "train": {"local_steps": 80, **FASTER["train"]}}),
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +12,10 @@ Rows = dict[str, dict[int, Kept]]  # row -> seed -> what is kept of a run
 
 ALL_LOGITS = ("all logits, mean", "all logits, prob", "all logits, mag")
 ADALD, CODED, ZERO = "AdaLD (mag)", "adald_coded", "adaptive k, zero padding"
-TOP_K = (ZERO, "adaptive k, mask", "adaptive k, count", "adaptive k, prob + residual",
-         "k = 10, mag, outage")  # fmt: skip
+OUTAGE = "k = 10, mag, outage"
+TOP_K = (ZERO, "adaptive k, mask", "adaptive k, count", "adaptive k, prob + residual", OUTAGE)
 ABSOLUTE = 0.75
+NEVER = math.inf  # bits to a target that was not reached
 
 
 def final(kept: Kept) -> float:
@@ -21,19 +23,19 @@ def final(kept: Kept) -> float:
     return statistics.fmean(kept["accuracy"][-3:])
 
 
-def bits_to(kept: Kept, target: float, downlink: bool = False) -> float | None:
+def bits_to(kept: Kept, target: float, downlink: bool = False) -> float:
     """Bits sent up (and down) by the end of the first round that reached ``target``."""
     for round, accuracy in enumerate(kept["accuracy"]):
         if accuracy is not None and accuracy >= target:
-            bits = kept["total_uplink_bits"][round]
-            return bits + (kept["total_downlink_bits"][round] if downlink else 0.0)
-    return None
+            down = kept["total_downlink_bits"][round] if downlink else 0.0
+            return float(kept["total_uplink_bits"][round] + down)
+    return NEVER
 
 
 def targets(rows: Rows, seed: int) -> dict[str, float]:
     """95 % of the best that any all-logits variant reached with this seed; an absolute one."""
-    best = max(max(rows[row][seed]["accuracy"]) for row in ALL_LOGITS if seed in rows.get(row, {}))
-    return {"95 % of all logits' best": 0.95 * best, f"{ABSOLUTE:.0%}": ABSOLUTE}
+    best = [max(rows[row][seed]["accuracy"]) for row in ALL_LOGITS if seed in rows.get(row, {})]
+    return {"95 % of all logits' best": 0.95 * max(best), f"{ABSOLUTE:.0%}": ABSOLUTE}
 
 
 def seeds_of(rows: Rows, *wanted: str) -> list[int]:
@@ -41,119 +43,158 @@ def seeds_of(rows: Rows, *wanted: str) -> list[int]:
     return sorted(set.intersection(*(set(rows.get(row, {})) for row in wanted)))
 
 
-def ratios(
-    rows: Rows, upper: str, lower: Sequence[str], title: str, downlink: bool = False
-) -> list[float | None]:
-    """Bits to a target of one row over the least of others, per seed; None: it was not reached."""
-    found: list[float | None] = []
-    for seed in seeds_of(rows, upper, "all logits, prob"):
-        target = targets(rows, seed)[title]
-        own = bits_to(rows[upper][seed], target, downlink)
-        others = [bits_to(rows[row][seed], target, downlink) for row in lower
-                  if seed in rows.get(row, {})]  # fmt: skip
-        least = min((other for other in others if other is not None), default=None)
-        if least is not None:
-            found.append(None if own is None else own / least)
+def compared(
+    rows: Rows, own: str, others: Sequence[str], title: str, downlink: bool = False
+) -> dict[int, tuple[float, float]]:
+    """Bits to a target of one row, and the least of others, by seed; infinite: not reached."""
+    found = {}
+    for seed in seeds_of(rows, own, ALL_LOGITS[1]):
+        there = [row for row in others if seed in rows.get(row, {})]
+        if there:
+            target = targets(rows, seed)[title]
+            found[seed] = (
+                bits_to(rows[own][seed], target, downlink),
+                min(bits_to(rows[row][seed], target, downlink) for row in there),
+            )
     return found
 
 
-def differences(rows: Rows, one: str, other: str) -> list[float]:
-    """Final accuracies of one row less another's, seed by seed."""
-    return [final(rows[one][s]) - final(rows[other][s]) for s in seeds_of(rows, one, other)]
+def ratio(pair: tuple[float, float]) -> float:
+    """One cost over another: NEVER if only the first is, 0 if only the second, NaN if both are."""
+    own, other = pair
+    if own == other == NEVER:
+        return math.nan
+    return own / other
+
+
+def differences(rows: Rows, one: str, other: str) -> dict[int, float]:
+    """Final accuracies of one row less another's, by seed."""
+    return {s: final(rows[one][s]) - final(rows[other][s]) for s in seeds_of(rows, one, other)}
+
+
+class Claims:
+    """Collects claims; each has one value for every seed that was measured."""
+
+    def __init__(self, command: str) -> None:
+        self.found: list[dict[str, Any]] = []
+        self._command = command
+
+    def add(
+        self,
+        id: str,
+        what: str,
+        target: str,
+        measured: dict[int, float],
+        holds: Callable[[Sequence[float]], bool] | None,
+    ) -> None:
+        """Add a claim; without ``holds`` it is a figure. NaN, where nobody arrived, never holds."""
+        values = list(measured.values())
+        if not values:
+            return
+        known = not any(math.isnan(value) for value in values)
+        self.found.append(
+            {
+                "id": id,
+                "what": what,
+                "target": target,
+                "measured": [_plain(value) for value in values],
+                "seeds": list(measured),
+                "holds": None if holds is None else bool(known and holds(values)),
+                "command": self._command,
+            }
+        )
 
 
 def claims(groups: dict[str, Rows], command: str) -> list[dict[str, Any]]:
     """What the benchmark set out to show, as measured."""
-    found: list[dict[str, Any]] = []
-
-    def claim(id: str, what: str, target: str, values: Sequence[float | None], holds: bool) -> None:
-        known = [round(value, 4) for value in values if value is not None]
-        found.append(
-            {
-                "id": id, "what": what, "target": target,
-                "median": statistics.median(known) if known else None,
-                "values": [None if v is None else round(v, 4) for v in values],
-                "holds": holds, "command": command,
-            }
-        )  # fmt: skip
-
-    for group, rows in groups.items():
-        if group not in ("encoder", "one-token") or not seeds_of(rows, ADALD, "all logits, prob"):
-            continue
-        first = seeds_of(rows, ADALD, "all logits, prob")[0]
-        for title in targets(rows, first):
-            _ratio_claims(group, rows, title, claim)
-        _accuracy_claims(group, rows, claim)
-        for row in (ADALD, CODED, "k = 10, mag, outage"):
-            fit = [_fitting(kept) for kept in rows.get(row, {}).values()]
-            if fit:
-                adaptive = row != "k = 10, mag, outage"
-                claim("5", f"{group}: share of uploads that fit, {row}",
-                      "1" if adaptive else "as measured", fit,
-                      not adaptive or min(fit) == 1.0)  # fmt: skip
-        over = [kept["over_model"][1] for kept in rows.get(CODED, {}).values()]
-        claim("4", f"{group}: coded message, container and header included / its model's entropy,"
-              " worst", "<= 1.05 without them", over, True)  # fmt: skip
+    found = Claims(command)
+    for group in ("encoder", "one-token"):
+        rows = groups.get(group, {})
+        if seeds_of(rows, ADALD, ALL_LOGITS[1]):
+            for title in targets(rows, seeds_of(rows, ADALD, ALL_LOGITS[1])[0]):
+                _add_costs(found, group, rows, title)
+            _add_accuracies(found, group, rows)
+            _add_messages(found, group, rows)
     for group in ("tinystories", "shakespeare"):
-        if group in groups:
-            rows = groups[group]
-            for row in (ADALD, CODED):
-                shares = [_share(kept) for kept in rows.get(row, {}).values()]
-                if shares:
-                    claim("8", f"{group}: largest share of a dense message's bits, {row}",
-                          "< 0.01", shares, max(shares) < 0.01)  # fmt: skip
-    return found
+        for row in (ADALD, CODED):
+            runs = groups.get(group, {}).get(row, {})
+            shares = {seed: kept["largest_bits"] / kept["dense_bits_16"]
+                      for seed, kept in runs.items()}  # fmt: skip
+            name = f"8-{group}-{_short(row)}"
+            what = f"{group}: largest message of {row} / all token logits at 16 bits"
+            found.add(name, what, "< 0.01", shares, lambda values: max(values) < 0.01)
+    return found.found
 
 
-Claim = Callable[[str, str, str, Sequence[float | None], bool], None]
+def _add_costs(found: Claims, group: str, rows: Rows, title: str) -> None:
+    mark = f"{group}-{'75' if title == f'{ABSOLUTE:.0%}' else '95'}"
+    to = f"{group}: bits to {title},"
+
+    def ratios(own: str, others: Sequence[str], downlink: bool = False) -> dict[int, float]:
+        pairs = compared(rows, own, others, title, downlink)
+        return {seed: ratio(pair) for seed, pair in pairs.items()}
+
+    def at_most(bound: float) -> Callable[[Sequence[float]], bool]:
+        return lambda values: statistics.median(values) <= bound
+
+    best = "best all-logits variant"
+    found.add(f"1-{mark}", f"{to} AdaLD / {best}", "<= 0.35", ratios(ADALD, ALL_LOGITS),
+              at_most(0.35))  # fmt: skip
+    zero = ratios(ZERO, ALL_LOGITS)
+    # Where neither arrives there is no ratio, but zero padding has not reached the target.
+    reached = {s: NEVER if math.isnan(value) else value for s, value in zero.items()}
+    found.add(f"2-{mark}", f"{to} centred zero padding / {best}", "not reached, or > 1", reached,
+              lambda values: min(values) > 1)  # fmt: skip
+    found.add(f"4-{mark}", f"{to} adald_coded / AdaLD", "<= 0.35, aim 0.25",
+              ratios(CODED, (ADALD,)), at_most(0.35))  # fmt: skip
+    found.add(f"9-{mark}", f"{to} both ways, AdaLD / {best}", "as measured",
+              ratios(ADALD, ALL_LOGITS, downlink=True), None)  # fmt: skip
+    found.add(f"9-{mark}-coded", f"{to} both ways, adald_coded / AdaLD", "as measured",
+              ratios(CODED, (ADALD,), downlink=True), None)  # fmt: skip
+    outage = f"{to} AdaLD / k = 10 with the channel ignored"
+    found.add(f"1-{mark}-fixed", outage, "as measured",
+              ratios(ADALD, ("k = 10, mag, channel ignored",)), None)  # fmt: skip
 
 
-def _median_at_most(values: Sequence[float | None], bound: float) -> bool:
-    """Not reached counts as infinite."""
-    filled = [float("inf") if value is None else value for value in values]
-    return bool(filled) and statistics.median(filled) <= bound
+def _add_accuracies(found: Claims, group: str, rows: Rows) -> None:
+    def above(bound: float) -> Callable[[Sequence[float]], bool]:
+        return lambda values: statistics.fmean(values) >= bound
 
-
-def _ratio_claims(group: str, rows: Rows, title: str, claim: Claim) -> None:
-    values = ratios(rows, ADALD, ALL_LOGITS, title)
-    what = f"{group}: bits to {title}, AdaLD / best all-logits variant"
-    claim("1", what, "<= 0.35", values, _median_at_most(values, 0.35))
-    values = ratios(rows, ZERO, ALL_LOGITS, title)
-    what = f"{group}: bits to {title}, centred zero padding / best all-logits variant"
-    claim("2", what, "not reached, or > 1", values, all(v is None or v > 1 for v in values))
-    values = ratios(rows, CODED, (ADALD,), title)
-    what = f"{group}: bits to {title}, adald_coded / AdaLD"
-    claim("4", what, "<= 0.35 (aim 0.25)", values, _median_at_most(values, 0.35))
-    values = ratios(rows, ADALD, ALL_LOGITS, title, downlink=True)
-    what = f"{group}: bits up and down to {title}, AdaLD / best all-logits variant"
-    claim("9", what, "as measured", values, True)
-    values = ratios(rows, CODED, (ADALD,), title, downlink=True)
-    what = f"{group}: bits up and down to {title}, adald_coded / AdaLD"
-    claim("9", what, "as measured", values, True)
-
-
-def _accuracy_claims(group: str, rows: Rows, claim: Claim) -> None:
+    what = f"{group}: final accuracy,"
     for row in TOP_K:
-        values = differences(rows, ADALD, row)
-        if values:
-            claim("3", f"{group}: final accuracy, AdaLD - {row}", ">= 0", values,
-                  statistics.fmean(values) >= 0)  # fmt: skip
-    values = differences(rows, ADALD, "all logits, mean")
-    claim("3", f"{group}: final accuracy, AdaLD - all logits, mean", ">= -0.02", values,
-          bool(values) and statistics.fmean(values) >= -0.02)  # fmt: skip
-    values = differences(rows, CODED, ADALD)
-    claim("4", f"{group}: final accuracy, adald_coded - AdaLD", ">= -0.01", values,
-          bool(values) and statistics.fmean(values) >= -0.01)  # fmt: skip
+        name = f"3-{group}-{_short(row)}"
+        found.add(name, f"{what} AdaLD - {row}", ">= 0", differences(rows, ADALD, row), above(0))
+    found.add(f"3-{group}-mean", f"{what} AdaLD - {ALL_LOGITS[0]}", ">= -0.02",
+              differences(rows, ADALD, ALL_LOGITS[0]), above(-0.02))  # fmt: skip
+    found.add(f"4-{group}", f"{what} adald_coded - AdaLD", ">= -0.01",
+              differences(rows, CODED, ADALD), above(-0.01))  # fmt: skip
 
 
-def _fitting(kept: Kept) -> float:
-    """Share of the uploads asked for that were delivered."""
+def _add_messages(found: Claims, group: str, rows: Rows) -> None:
+    for row in (ADALD, CODED, OUTAGE):
+        fit = {seed: _delivered(kept) for seed, kept in rows.get(row, {}).items()}
+        what = f"{group}: share of uploads that fit, {row}"
+        if row == OUTAGE:
+            found.add(f"5-{group}-outage", what, "as measured", fit, None)
+        else:
+            name = f"5-{group}-{_short(row)}"
+            found.add(name, what, "1", fit, lambda values: min(values) == 1.0)
+    over = {seed: kept["over_model"] for seed, kept in rows.get(CODED, {}).items()}
+    what = f"{group}: coded bytes (without container and header) / entropy of the model, worst"
+    found.add(f"4-{group}-coder", what, "<= 1.05", over, lambda values: max(values) <= 1.05)
+
+
+def _delivered(kept: Kept) -> float:
     statuses = kept["statuses"]
-    return statuses.get("delivered", 0) / sum(statuses.values())
+    return float(statuses.get("delivered", 0) / sum(statuses.values()))
 
 
-def _share(kept: Kept) -> float:
-    """Bits of the mean message over those of all logits at 16 bits each."""
-    messages = sum(kept["statuses"].values())
-    dense = kept["payload_bits"] * 16 / kept["value_bits"]
-    return kept["total_uplink_bits"][-1] / messages / dense
+def _short(row: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in row.lower()).strip("-").replace("--", "-")
+
+
+def _plain(value: float) -> float | str:
+    """JSON has no infinity: say it."""
+    if math.isnan(value):
+        return "neither reached it"
+    return "not reached" if value == NEVER else round(value, 4)

@@ -16,12 +16,21 @@ NOTES = Path(__file__).parent / "notes.md"
 Groups = dict[str, of.Rows]
 
 
-def results(found: dict[Case, of.Kept], command: str, machine: str) -> dict[str, Any]:
+def results(
+    found: dict[Case, of.Kept], command: str, machine: str, versions: dict[str, str]
+) -> dict[str, Any]:
     """Claims, and the curve of every run."""
     groups: Groups = {}
     for case, kept in found.items():
         groups.setdefault(case.group, {}).setdefault(case.row, {})[case.seed] = kept
-    return {"claims": of.claims(groups, command), "machine": machine, "groups": groups}
+    return {
+        "claims": of.claims(groups, command),
+        "command": command,
+        "machine": machine,
+        "versions": versions,
+        "seeds": sorted({case.seed for case in found}),
+        "groups": groups,
+    }
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
@@ -29,7 +38,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
     groups: Groups = results["groups"]
     parts = [
         "# AdaLD, its baselines, and a coding that needs a fraction of its bits\n",
-        f"Measured on {results['machine']} by `{results['claims'][0]['command']}`; this page is "
+        f"Measured on {results['machine']} by `{results['command']}`; this page is "
         "written by it, raw curves are in `results.json`. Bits are those of real messages. Methods "
         "are paired: one seed means one partition, one draw of SNRs, one order of batches. Final "
         "accuracy is the mean of the last three rounds. Nothing here is the paper's but the method."
@@ -57,11 +66,10 @@ def write(results: dict[str, Any], folder: Path) -> None:
 
 
 def _claims(found: Sequence[dict[str, Any]]) -> str:
-    lines = ["| | what | target | by seed | holds |", "|---|---|---|---|---|"]
+    lines = ["| id | what | target | by seed | holds |", "|---|---|---|---|---|"]
     for claim in found:
-        values = ", ".join("not reached" if v is None else f"{v:.3g}" for v in claim["values"])
-        holds = "yes" if claim["holds"] else "**no**"
-        holds = "" if claim["target"] == "as measured" else holds
+        values = ", ".join(v if isinstance(v, str) else f"{v:.3g}" for v in claim["measured"])
+        holds = {None: "", True: "yes", False: "**no**"}[claim["holds"]]
         lines.append(
             f"| {claim['id']} | {claim['what']} | {claim['target']} | {values} | {holds} |"
         )
@@ -71,8 +79,9 @@ def _claims(found: Sequence[dict[str, Any]]) -> str:
 def _bits(rows: of.Rows) -> str:
     lines = [
         "| method | seeds | final accuracy | personal k | Mbit up | Mbit down | "
-        "Mbit up to 95 % of all logits' best | Mbit up to 75 % | uploads delivered |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "Mbit up to 95 % of all logits' best | Mbit up to 75 % | uploads delivered | "
+        "personal accuracy |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, by_seed in rows.items():
         runs = list(by_seed.values())
@@ -82,15 +91,17 @@ def _bits(rows: of.Rows) -> str:
                 [of.bits_to(run, of.targets(rows, seed)[title]) for seed, run in by_seed.items()],
                 1e6,
             )
-            for title in list(of.targets(rows, min(rows["all logits, prob"])))
+            for title in of.targets(rows, min(by_seed))
         ]
+        measured = [r["personal_accuracy"] for r in runs if r["personal_accuracy"] is not None]
+        personal = _spread(measured, 1) if measured else ""
         delivered = sum(run["statuses"].get("delivered", 0) for run in runs)
         asked = sum(sum(run["statuses"].values()) for run in runs)
         lines.append(
             f"| {row} | {len(runs)} | {_spread([of.final(r) for r in runs], 1)} | {k} | "
             f"{_spread([r['total_uplink_bits'][-1] for r in runs], 1e6)} | "
             f"{_spread([r['total_downlink_bits'][-1] for r in runs], 1e6)} | {to[0]} | {to[1]} | "
-            f"{delivered} of {asked} |"
+            f"{delivered} of {asked} | {personal} |"
         )
     return "\n".join(lines).replace("personal k", "mean k") + "\n"
 
@@ -144,8 +155,8 @@ def _table(groups: Groups) -> list[str]:
     return [title, "\n".join(lines) + "\n"]
 
 
-def _spread(values: Sequence[float | None], unit: float) -> str:
-    known = [value / unit for value in values if value is not None]
+def _spread(values: Sequence[float], unit: float) -> str:
+    known = [value / unit for value in values if value != of.NEVER]
     missing = len(values) - len(known)
     if not known:
         return "not reached"

@@ -20,11 +20,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.adald import page, proxy
 from benchmarks.adald.cases import Case, Inputs, cases
 
 HERE = Path(__file__).parent
 COMMAND = "python -m benchmarks.adald.run --shared DIR"
+HEAD = 8 * (32 + 19)  # bits of container and header around a coded message
 SHORT = ("encoder", "one-token")
 
 
@@ -58,7 +61,9 @@ def main() -> None:
     if not arguments.page:
         execute(wanted, keep, arguments.processes)
     found = {case: collected(keep / case.folder) for case in wanted if done(keep / case.folder)}
-    results = page.results(found, COMMAND, machine())
+    if not found:
+        raise SystemExit("nothing is measured yet.")
+    results = page.results(found, COMMAND, machine(), airtune_versions())
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     page.write(results, HERE)
 
@@ -105,9 +110,10 @@ def collected(folder: Path) -> dict[str, Any]:
         name: [None if value != value else round(float(value), 4) for value in history[name]]
         for name in columns
     }
-    kept["value_bits"] = getattr(run.experiment.method, "value_bits", 32)
+    method = yaml.safe_load((folder / "experiment.yaml").read_text())["method"]
+    kept["dense_bits_16"] = run.summary["payload_bits"] * 16 / method.get("value_bits", 32)
+    kept["largest_bits"] = int(uploads["bits"].max())
     kept["personal_accuracy"] = run.summary["personal_accuracy"]
-    kept["payload_bits"] = run.summary["payload_bits"]
     kept["wall_seconds"] = run.summary["wall_seconds"]
     kept["statuses"] = {k: int(v) for k, v in uploads["status"].value_counts().items()}
     if "k" in uploads:
@@ -116,11 +122,15 @@ def collected(folder: Path) -> dict[str, Any]:
         kept["retreats"] = int(sent["retreat"].notna().sum()) if "retreat" in sent else 0
     if "model_bits" in uploads:
         coded = uploads[uploads["model_bits"].notna() & (uploads["bits"] > 0)]
-        kept["over_model"] = [
-            round(float(each), 4)
-            for each in (coded["bits"] / coded["model_bits"]).quantile([0.5, 1])
-        ]
+        kept["over_model"] = round(float(((coded["bits"] - HEAD) / coded["model_bits"]).max()), 4)
     return kept
+
+
+def airtune_versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("airtune", "torch", "transformers", "peft", "numpy", "constriction")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
 
 
 def machine() -> str:

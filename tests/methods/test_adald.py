@@ -326,7 +326,7 @@ def test_causal_models_with_other_tokens_are_refused(small, tiny_llama, shared):
         ({"method": {"name": "fedavg"}, "clients": {"models": [{"layers": 1}]}}, "clients.models"),
         ({"method": {"name": "adald"}, "model": {"layers": 9}}, "layers"),
         ({"method": {"name": "feddf", "private": ["classifier.*"]}}, "method.private: there is no"),
-        ({"method": {"name": "adald", "k": 3, "k_max": 5}}, "leave k_min and k_max out"),
+        ({"method": {"name": "adald", "k": 6, "k_max": 5}}, r"k \(6\) is outside of k_min"),
         ({"method": {"name": "adald_coded", "gauge": "shared"}}, "method.gauge: there is no such"),
         ({"method": {"name": "adald_coded", "k_max": 500}}, "method.k_max"),
         ({"method": {"name": "adald"}, "cell": {"snr_db": [20, 0]}}, "snr_db"),

@@ -47,10 +47,11 @@ class AdaptiveConfig(FedMDConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.k is not None and {"k_min", "k_max"} & self.model_fields_set:
-            raise ValueError("k fixes the number of entries; leave k_min and k_max out")
         if self.k_max is not None and self.k_max < self.k_min:
             raise ValueError(f"k_max ({self.k_max}) is below k_min ({self.k_min})")
+        if self.k is not None and not self.k_min <= self.k <= (self.k_max or self.k):
+            bounds = f"{self.k_min} to {self.k_max or 'all'}"
+            raise ValueError(f"k ({self.k}) is outside of k_min to k_max ({bounds})")
         return self
 
 
@@ -96,9 +97,9 @@ class AdaLD(FedMD):
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError for more entries than there are, and for models without projections."""
         super().__init__(config, setup)
-        for key in ("k", "k_min", "k_max"):
+        for key in ("k", "k_min"):  # a k_max beyond what there is does no harm
             value = getattr(config, key)
-            if value is not None and value > setup.width and key in config.model_fields_set:
+            if value is not None and value > setup.width:
                 raise UserError(
                     f"method.{key}: {value} is above the {setup.width} entries that a prediction "
                     f"has; give at most {setup.width}."
