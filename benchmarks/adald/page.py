@@ -193,7 +193,7 @@ def _draw(groups: Groups, image: Path) -> None:
                        for i in rounds],
                     y=[statistics.fmean(r["accuracy"][i] for r in runs) for i in rounds],
                     name=row, mode="lines+markers", line={"color": colour},
-                    showlegend=place == 1,
+                    showlegend=place == len(present),
                 ),
                 row=place, col=1,
             )  # fmt: skip
@@ -203,5 +203,5 @@ def _draw(groups: Groups, image: Path) -> None:
                          legend={"orientation": "h", "y": -0.06})  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "figure.html"
-        figure.write_html(page, include_plotlyjs=True)
+        figure.write_html(page, include_plotlyjs=True, config={"displayModeBar": False})
         photograph(page, image)
