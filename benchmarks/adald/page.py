@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.adald import claims as of
-from benchmarks.adald.cases import TABLE_ALPHAS, TABLE_BANDS, Case
+from benchmarks.adald.cases import TABLE_ALPHAS, TABLE_BANDS, TABLE_ROWS, Case
 from benchmarks.picture import photograph
 
 NOTES = Path(__file__).parent / "notes.md"
@@ -140,7 +140,8 @@ def _table(groups: Groups) -> list[str]:
         return []
     heads = " | ".join(name.removeprefix("table ") for name in names)
     lines = [f"| method | {heads} |", "|---|" + "---|" * len(names)]
-    for row in groups[names[0]]:
+    present = [row for row, _ in TABLE_ROWS if any(row in groups[name] for name in names)]
+    for row in present:
         cells = []
         for name in names:
             runs = list(groups[name].get(row, {}).values())
