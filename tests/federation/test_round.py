@@ -76,7 +76,7 @@ def test_what_misses_the_deadline_is_late_and_the_round_ends_there(small, tmp_pa
         },
         train={"rounds": 1},
     )
-    monkeypatch.setattr("airtune.build._PlannedSeconds", lambda *_: lambda who: 0.0 * who)
+    monkeypatch.setattr("airtune.build._PlannedSeconds", lambda *_: lambda who, work: 0.0 * who)
     _, _, rows = execute(values, tmp_path)
     status = {row["client"]: row["status"] for row in rows["upload"]}
     assert status == {0: "delivered", 1: "late", 2: "delivered", 3: "late", 4: "delivered"}
@@ -131,7 +131,7 @@ def test_planned_computing_counts_the_padding_that_is_charged(small, tmp_path):
     charged = np.zeros(5)
     for row in rows["upload"]:
         charged[row["client"]] += row["compute_seconds"] / 6
-    assert parts.method.setup.compute_seconds(np.arange(5), Work(2)) == pytest.approx(
+    assert parts.method.setup.compute_seconds(np.arange(5), Work(4)) == pytest.approx(
         charged, rel=0.15
     )
 
