@@ -95,10 +95,11 @@ def test_private_tensors_never_appear_in_a_payload(method, small, tmp_path, monk
         assert private == set(parts.model.initial)
     else:
         assert bool(private) == ("private" in method)
-    for messages in down + up:
-        for message in messages.values():
+    known = parts.method.downlink_shapes(), parts.method.uplink_shapes()
+    for direction, shapes in zip((down, up), known, strict=True):
+        for message in (each for messages in direction for each in messages.values()):
             assert not any(name.encode() in message for name in private)
-            payload = decode(message, parts.method.uplink_shapes())
+            payload = decode(message, shapes)
             assert not private & set(payload.to_arrays()[1])
     # Nor do their values: a private tensor's bytes occur in no message.
     for client in parts.clients.states:

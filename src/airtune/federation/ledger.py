@@ -53,8 +53,8 @@ def read(path: Path) -> list[Row]:
 
 
 def history(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return one row per round, with running totals of bits, seconds and joules beside it."""
-    frame = pd.DataFrame([_without(row) for row in rows if row["row"] == "round"])
+    """Return one row per round, with running totals of bits, seconds and joules; notes too."""
+    frame = _frame(rows, "round")
     for column in _SUMMED:
         frame[f"total_{column}"] = frame[column].cumsum()
     measured = ["accuracy", "loss", "personal_accuracy", "perplexity", "train_loss"]
@@ -64,7 +64,11 @@ def history(rows: Iterable[Row]) -> pd.DataFrame:
 
 def uploads(rows: Iterable[Row]) -> pd.DataFrame:
     """Return one row per client that was asked to upload in a round; notes are columns."""
-    found = [(_without(row), row.get("notes", {})) for row in rows if row["row"] == "upload"]
+    return _frame(rows, "upload")
+
+
+def _frame(rows: Iterable[Row], kind: str) -> pd.DataFrame:
+    found = [(_without(row), row.get("notes", {})) for row in rows if row["row"] == kind]
     return pd.DataFrame([{**row, **notes} for row, notes in found]).drop(
         columns="notes", errors="ignore"
     )

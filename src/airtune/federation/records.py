@@ -65,7 +65,10 @@ class UploadRow:
 
 @dataclass
 class RoundRow:
-    """One round's totals; the scores are None where the round was not evaluated."""
+    """One round's totals; the scores are None where the round was not evaluated.
+
+    ``notes`` are what the method's server says of the round.
+    """
 
     round: int
     asked: int = 0
@@ -79,6 +82,7 @@ class RoundRow:
     loss: float | None = None
     perplexity: float | None = None
     personal_accuracy: float | None = None
+    notes: Mapping[str, float] = field(default_factory=dict)
     row: Literal["round"] = "round"
 
 

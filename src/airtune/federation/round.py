@@ -66,12 +66,15 @@ class RoundRunner:
             cast, orders, missed = self._broadcast(message, plan, links)
             replies = self._federation.exchange(orders)
             uploads = [self._charge(reply, plan.grants[reply.client], links) for reply in replies]
+            for upload in uploads:
+                upload.notes = {**plan.notes.get(upload.client, {}), **upload.notes}
             self._collect(uploads)
             payloads = self._open(replies, uploads, state)
             messages += [cast, *missed, *uploads]
         messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
         state = self._method.aggregate(state, self._deliveries(messages, payloads, plan))
         totals = _totals(round, plan, messages, len(payloads), self.clock.now - started)
+        totals.notes = state.get("notes", {})
         return Outcome(state, plan, messages, totals)
 
     def _broadcast(

@@ -194,9 +194,7 @@ class Method:
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Return what goes up, at most ``grant.bits`` when encoded, or nothing."""
         del grant
-        private = {k: v for k, v in client.adapter.items() if not self.is_shared(k)}
-        if private:
-            client.state["private"] = private
+        self.keep_private(client)
         return Dense(self.shared(client.adapter), self.config.value_type)
 
     def accept(self, state: State, payload: Any) -> Any:
@@ -210,7 +208,8 @@ class Method:
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Return the server's state made of what arrived; called also when nothing did."""
         arrived = [delivery for delivery in deliveries if delivery.payload is not None]
-        return {**state, "shared": {**state["shared"], **weighted_mean(arrived)}}
+        mean = weighted_mean([(each.weight, each.payload.tensors) for each in arrived])
+        return {**state, "shared": {**state["shared"], **mean}}
 
     # What a payload may speak of: decoding refuses everything else.
 
@@ -238,6 +237,12 @@ class Method:
         """Return the part of an adapter that may travel."""
         return {name: tensor for name, tensor in adapter.items() if self.is_shared(name)}
 
+    def keep_private(self, client: Client) -> None:
+        """Keep what a client learned and never sends for its next round."""
+        private = {k: v for k, v in client.adapter.items() if not self.is_shared(k)}
+        if private:
+            client.state["private"] = private
+
     def train_server(
         self, adapter: Adapter, phase: Phase, round: int, moments: Moments | None = None
     ) -> Assignment:
@@ -261,15 +266,15 @@ class Method:
         return 8 * len(encode(Dense(self.shared(self.setup.initial), self.config.value_type)))
 
 
-def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:
-    """Return ``sum_n w_n theta_n / sum_n w_n`` of what arrived, each tensor over its senders."""
+def weighted_mean(parts: Sequence[tuple[float, Mapping[str, Tensor]]]) -> Adapter:
+    """Return ``sum_n w_n theta_n / sum_n w_n`` of (w, tensors), each tensor over who has it."""
     totals: dict[str, float] = {}
-    for delivery in deliveries:
-        for name in delivery.payload.tensors:
-            totals[name] = totals.get(name, 0.0) + delivery.weight
+    for weight, tensors in parts:
+        for name in tensors:
+            totals[name] = totals.get(name, 0.0) + weight
     mean: Adapter = {}
-    for delivery in deliveries:
-        for name, tensor in delivery.payload.tensors.items():
-            part = tensor * (delivery.weight / totals[name])
+    for weight, tensors in parts:
+        for name, tensor in tensors.items():
+            part = tensor * (weight / totals[name])
             mean[name] = mean[name] + part if name in mean else part
     return mean

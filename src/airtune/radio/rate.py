@@ -48,6 +48,23 @@ def rate_bps(bandwidth_hz: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> Fl
     return np.asarray(width * np.minimum(model.max_efficiency, np.log1p(snr) / _LN2))
 
 
+def rate_slope(bandwidth_hz: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> Floats:
+    """Return the derivative of :func:`rate_bps` by bandwidth, in bit/s per Hz.
+
+    ``log2(1 + x) - x / ((1 + x) ln 2)`` with ``x = snr_hz / (gap b)``; the cap where it binds, and
+    zero beyond the bandwidth that power can fill. It never increases with bandwidth.
+    """
+    width, snr_hz = np.broadcast_arrays(
+        np.asarray(bandwidth_hz, dtype=np.float64), np.asarray(snr_hz, dtype=np.float64)
+    )
+    x = snr_hz / (from_db(model.gap_db) * np.maximum(width, 1e-300))
+    with np.errstate(over="ignore"):
+        shannon = np.log1p(x) / _LN2
+    slope = np.where(shannon < model.max_efficiency, shannon - x / (1.0 + x) / _LN2, 0.0)
+    slope = np.where(shannon >= model.max_efficiency, model.max_efficiency, slope)
+    return np.where(width < snr_hz / from_db(model.min_snr_db), slope, 0.0)
+
+
 def in_outage(snr_hz: ArrayLike, model: RateModel) -> Bools:
     """Return which links fall below ``min_snr_db`` even on a single resource block."""
     return np.asarray(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +17,9 @@ from airtune.radio.units import Floats, Ints
 from airtune.scheduling.bandwidth import equal_shares, min_max_delay
 from airtune.scheduling.plan import Plan
 
+# Maps clients [n] to their shares in Hz and to the bits that each of them is to send, both [n].
+Divide = Callable[[Ints], tuple[Floats, Floats]]
+
 
 def allocate(
     links: Links,
@@ -24,13 +28,15 @@ def allocate(
     smallest_bits: ArrayLike,
     compute_seconds: ArrayLike,
     config: CellConfig,
+    divide: Divide | None = None,
 ) -> Plan:
     """Divide the cell's uplink over ``clients`` and say what each may send.
 
     ``payload_bits`` (what a client means to send), ``smallest_bits`` (its least useful payload)
     and ``compute_seconds`` are scalars or aligned with ``clients``. Clients out of reach are
     skipped. With a deadline, so is the client farthest from its smallest payload, and the
-    spectrum is divided anew, until all who remain can send theirs.
+    spectrum is divided anew, until all who remain can send theirs. ``divide`` is a scheduler's own
+    rule instead of ``config.allocation``.
     """
     clients = np.asarray(clients, dtype=np.int64)
     order = np.argsort(clients)
@@ -62,7 +68,10 @@ def allocate(
     skipped |= {int(clients[index]): late(index) for index in active[hopeless]}
     active = active[~hopeless]
     while active.size:
-        if config.allocation == "equal":
+        wanted = np.full(active.size, np.inf)
+        if divide is not None:
+            share, wanted = divide(clients[active])
+        elif config.allocation == "equal":
             share = equal_shares(active.size, config.bandwidth_hz)
         else:
             share, _ = min_max_delay(
@@ -77,7 +86,11 @@ def allocate(
 
     granted = {
         int(clients[index]): Grant(
-            int(clients[index]), float(bits[k]), config.power_w, float(share[k]), float(rate[k])
+            int(clients[index]),
+            float(min(bits[k], wanted[k])),
+            config.power_w,
+            float(share[k]),
+            float(rate[k]),
         )
         for k, index in enumerate(active)
     }

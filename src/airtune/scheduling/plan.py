@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from airtune.radio.grant import Grant
 
@@ -14,3 +15,4 @@ class Plan:
     round: int
     grants: dict[int, Grant]
     skipped: dict[int, str]
+    notes: Mapping[int, Mapping[str, float]] = field(default_factory=dict)

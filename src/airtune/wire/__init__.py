@@ -5,12 +5,14 @@ from airtune.wire.container import WireError
 from airtune.wire.dense import Dense, ValueType
 from airtune.wire.logits import SparseLogits, ValueBits, message_bits
 from airtune.wire.payload import Payload, Shapes, decode, encode
+from airtune.wire.rank_slices import RankSlices
 
 __all__ = [
     "MOST_ENTRIES",
     "CodedLogits",
     "Dense",
     "Payload",
+    "RankSlices",
     "Reference",
     "Shapes",
     "SparseLogits",

@@ -1,0 +1,179 @@
+"""An adapter as rank-one components: slices of the factors that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from airtune.learning import low_rank
+from airtune.learning.low_rank import factor_names, factors, matrices
+
+Slices = Mapping[str, Tensor]  # of each matrix, [components, width]
+Pool = Literal["matrix", "all"]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What one client sent: its weight, which components [components], and their slices."""
+
+    weight: float
+    kept: Tensor
+    slices: Slices
+
+
+class Components:
+    """The components of all matrices of a LoRA, end to end.
+
+    A slice has, end to end, row i of A and column i of B, or the one of them that is shared.
+    ``parts`` are the widths of these by matrix; all matrices have one ``rank``.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], is_shared: Callable[[str], bool]
+    ) -> None:
+        self.rank = 0
+        self.parts: dict[str, tuple[int, ...]] = {}
+        self._factors: dict[str, tuple[str, ...]] = {}  # those that are shared
+        for matrix in matrices(shapes):
+            a, b = factor_names(matrix)
+            widths = {a: shapes[a][1], b: shapes[b][0]}
+            shared = tuple(name for name in (a, b) if is_shared(name))
+            if shared:
+                self.rank = shapes[a][0]
+                self._factors[matrix] = shared
+                self.parts[matrix] = tuple(widths[name] for name in shared)
+
+    def __len__(self) -> int:
+        return self.rank * len(self.parts)
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the tensors that slices are made of."""
+        return {name for shared in self._factors.values() for name in shared}
+
+    def slices(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return all slices of an adapter, [rank, width] for each matrix."""
+        return {
+            matrix: torch.cat([_rows(name, adapter[name]) for name in shared], dim=1)
+            for matrix, shared in self._factors.items()
+        }
+
+    def tensors(self, slices: Slices) -> dict[str, Tensor]:
+        """Return the factors that such slices are made of."""
+        found = {}
+        for matrix, shared in self._factors.items():
+            pieces = slices[matrix].split(list(self.parts[matrix]), dim=1)
+            for name, piece in zip(shared, pieces, strict=True):
+                found[name] = _rows(name, piece).contiguous()
+        return found
+
+    def by_matrix(self, components: Tensor) -> dict[str, Tensor]:
+        """Return a tensor [components, ...] by matrix, [rank, ...] each."""
+        return dict(zip(self.parts, components.split(self.rank), strict=True))
+
+    def widths(self) -> Tensor:
+        """Return how many numbers a slice has, [components]."""
+        each = torch.tensor([sum(parts) for parts in self.parts.values()])
+        return each.repeat_interleave(self.rank)
+
+    def norms(self, adapter: Mapping[str, Tensor]) -> Tensor:
+        """Return ``||b_i|| ||a_i||``, [components]."""
+        return torch.cat([low_rank.importance(factors(adapter, m)) for m in self.parts])
+
+    def changes(self, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> Tensor:
+        """Return ``||b'_i a'_i - b_i a_i||``, [components]."""
+        return torch.cat([low_rank.change(factors(new, m), factors(old, m)) for m in self.parts])
+
+    def ranked(self, squares: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:
+        """Return what each piece of a message weighs [pieces], and the pieces by importance.
+
+        With pool ``all`` a piece is a component, weighed in the components' own order; with
+        ``matrix`` piece j is the j-th best of every matrix. The ranking is [pieces, components of
+        a piece].
+        """
+        if pool == "all":
+            order = (squares / self.widths()).argsort(descending=True, stable=True)
+            return squares, order[:, None]
+        best = squares.view(-1, self.rank).sort(dim=1, descending=True, stable=True)
+        first = torch.arange(len(self.parts))[:, None] * self.rank
+        return best.values.sum(0), (best.indices + first).mT
+
+    def errors(
+        self, new: Mapping[str, Tensor], old: Mapping[str, Tensor], kept: Tensor
+    ) -> tuple[float, float]:
+        """Return ``||D - D_S||_F^2`` and ``||D||_F^2``, D the change of all products; exact."""
+        dropped = whole = 0.0
+        for matrix, sent in self.by_matrix(kept).items():
+            after, before = factors(new, matrix), factors(old, matrix)
+            left = low_rank.difference(after.take(~sent), before.take(~sent))
+            dropped += low_rank.squared_norm(left)
+            whole += low_rank.squared_norm(low_rank.difference(after, before))
+        return dropped, whole
+
+    def added(self, old: Slices, sent: Sequence[Sent], over_senders: bool) -> dict[str, Tensor]:
+        """Return ``old_i + sum_n w_n d_n,i / Z_i``, Z the weight of who sent i, or 1."""
+        new = {}
+        for matrix, (sum_, mass) in self._sums(old, sent).items():
+            z = torch.where(mass > 0, mass, 1.0) if over_senders else 1.0
+            new[matrix] = (old[matrix].double() + sum_ / z).float()
+        return new
+
+    def replaced(self, old: Slices, sent: Sequence[Sent], over_senders: bool) -> dict[str, Tensor]:
+        """Return the mean of values over who sent them, or with zeros for who did not.
+
+        Without senders a component stays in the first case and is zero in the second.
+        """
+        new = {}
+        for matrix, (sum_, mass) in self._sums(old, sent).items():
+            mean = sum_ / torch.where(mass > 0, mass, 1.0)
+            if over_senders:
+                mean = torch.where(mass > 0, mean, old[matrix].double())
+            else:
+                mean = sum_ / sum(each.weight for each in sent)
+            new[matrix] = mean.float()
+        return new
+
+    def _sums(self, old: Slices, sent: Sequence[Sent]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return weighted sums [rank, width] and weights [rank, 1] of what was sent."""
+        sums = {
+            matrix: (
+                torch.zeros_like(rows, dtype=torch.float64),
+                torch.zeros(len(rows), 1).double(),
+            )
+            for matrix, rows in old.items()
+        }
+        for each in sent:
+            for matrix, kept in self.by_matrix(each.kept).items():
+                sum_, mass = sums[matrix]
+                sum_[kept] += each.weight * each.slices[matrix].double()
+                mass[kept] += each.weight
+        return sums
+
+    def covariance(
+        self, old: Mapping[str, Tensor], parts: Sequence[tuple[float, Mapping[str, Tensor]]]
+    ) -> dict[str, float]:
+        """Return how large the covariance of averaging A and B apart is; weights sum to 1.
+
+        ``covariance`` is relative to the mean model's product, ``covariance_of_change`` to that
+        product's change from ``old``.
+        """
+        size = model = moved = 0.0
+        for matrix in self.parts:
+            each = [(weight, factors(adapter, matrix)) for weight, adapter in parts]
+            mean = low_rank.mean(each)
+            size += low_rank.squared_norm(low_rank.covariance(each))
+            model += low_rank.squared_norm(mean)
+            moved += low_rank.squared_norm(low_rank.difference(mean, factors(old, matrix)))
+        return {
+            "covariance": (size / model) ** 0.5 if model else 0.0,
+            "covariance_of_change": (size / moved) ** 0.5 if moved else 0.0,
+        }
+
+
+def _rows(name: str, tensor: Tensor) -> Tensor:
+    """Return a factor with a component in each row, or such rows as the factor."""
+    return tensor if ".lora_A." in name else tensor.mT
