@@ -71,6 +71,10 @@ class Components:
                 found[name] = _rows(name, piece).contiguous()
         return found
 
+    def pieces(self, pool: Pool) -> int:
+        """Return how many pieces a whole message has."""
+        return self.rank if pool == "matrix" else len(self)
+
     def by_matrix(self, components: Tensor) -> dict[str, Tensor]:
         """Return a tensor [components, ...] by matrix, [rank, ...] each."""
         return dict(zip(self.parts, components.split(self.rank), strict=True))
@@ -154,16 +158,18 @@ class Components:
         return sums
 
     def covariance(
-        self, old: Mapping[str, Tensor], parts: Sequence[tuple[float, Mapping[str, Tensor]]]
+        self, old: Mapping[str, Tensor], sent: Sequence[Sent], is_change: bool
     ) -> dict[str, float]:
-        """Return how large the covariance of averaging A and B apart is; weights sum to 1.
+        """Return how large the covariance of averaging A and B apart is among what was sent.
 
         ``covariance`` is relative to the mean model's product, ``covariance_of_change`` to that
-        product's change from ``old``.
+        product's change from ``old``. What a client did not send is as it was.
         """
+        total = sum(each.weight for each in sent)
+        models = [(each.weight / total, self._model(old, each, is_change)) for each in sent]
         size = model = moved = 0.0
         for matrix in self.parts:
-            each = [(weight, factors(adapter, matrix)) for weight, adapter in parts]
+            each = [(weight, factors(adapter, matrix)) for weight, adapter in models]
             mean = low_rank.mean(each)
             size += low_rank.squared_norm(low_rank.covariance(each))
             model += low_rank.squared_norm(mean)
@@ -172,6 +178,14 @@ class Components:
             "covariance": (size / model) ** 0.5 if model else 0.0,
             "covariance_of_change": (size / moved) ** 0.5 if moved else 0.0,
         }
+
+    def _model(self, old: Mapping[str, Tensor], sent: Sent, is_change: bool) -> dict[str, Tensor]:
+        """Return the adapter that one client's slices speak of."""
+        slices = self.slices(old)
+        for matrix, kept in self.by_matrix(sent.kept).items():
+            base = slices[matrix][kept] if is_change else 0.0
+            slices[matrix][kept] = base + sent.slices[matrix]
+        return {**old, **self.tensors(slices)}
 
 
 def _rows(name: str, tensor: Tensor) -> Tensor:
