@@ -10,7 +10,6 @@ from airtune.build import build
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.learning import learner as learner_module
-from airtune.learning.adapter import Taps
 from airtune.learning.data.examples import IGNORED, pack
 from airtune.learning.knowledge import (
     Knowledge,
@@ -20,6 +19,7 @@ from airtune.learning.knowledge import (
     limited,
     remembering,
 )
+from airtune.learning.projections import Taps
 
 TASKS = ["classification", "causal"]
 

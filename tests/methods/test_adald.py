@@ -130,13 +130,13 @@ def test_projections_go_both_ways_and_are_paid_for(execute):
     method = {**ADALD, "projection_weight": 0.3, "projection_bits": 8}
     parts, progress, _, uploads = execute(method, cell="ideal")
     texts = len(parts.method.setup.public)
-    assert parts.method.projected == (texts, 1, 4)
+    assert parts.method.projections.shape == (texts, 1, 4)
     assert uploads[0]["bits"] - without[0]["bits"] >= texts * 4 * 8
     known = decode(
         encode(parts.method.broadcast(progress._state, None)), parts.method.downlink_shapes()
     )
     assert known.projections.shape == (texts, 1, 4)
-    assert not plain.method.projected
+    assert plain.method.projections is None
 
 
 @pytest.mark.parametrize("rule", ["zero", "prob", "count", "mask"])

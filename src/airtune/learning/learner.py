@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from airtune.learning import optimiser
-from airtune.learning.adapter import AdaptedModel, Adapter, Taps
+from airtune.learning.adapter import AdaptedModel, Adapter
 from airtune.learning.batches import CohortBatches, Group, schedule
 from airtune.learning.cohorts import CohortSizes
 from airtune.learning.config import MachineConfig, TrainConfig
@@ -21,6 +21,7 @@ from airtune.learning.data.examples import Examples
 from airtune.learning.optimiser import Moments
 from airtune.learning.phase import Objective, Pass, Phase, token_losses
 from airtune.learning.prefix import PrefixCache
+from airtune.learning.projections import Taps
 from airtune.learning.slots import zero_padded
 
 _EVALUATION_ROWS = 64

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -17,15 +17,13 @@ from torch import Tensor
 from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.distillation import Distillation
-from airtune.learning.ensemble import Rule, combine_projections, rotation
+from airtune.learning.ensemble import Rule
 from airtune.learning.knowledge import Knowledge, floored, gather
+from airtune.learning.projections import Gauge, Projections, Taps
 from airtune.methods.fedmd import FedMD, FedMDConfig
 from airtune.methods.method import Client, MethodConfig, Setup, State
 from airtune.radio.grant import Grant
 from airtune.wire import Payload, Shapes, ValueBits, message_bits
-
-if TYPE_CHECKING:
-    from airtune.learning.adapter import Taps
 
 
 class AdaptiveConfig(FedMDConfig):
@@ -72,7 +70,7 @@ class AdaLDConfig(AdaptiveConfig):
     projection_temperature: PositiveFloat = Option(1.0, description="tau_h")
     tap: Literal["last", "all"] = Option("last", description="adapted layers that are projected")
     pooling: Literal["mean", "last"] = Option("mean", description="over a text's tokens")
-    gauge: Literal["shared", "procrustes"] = Option(
+    gauge: Gauge = Option(
         "shared",
         description="bases of projections: one A for all, which equal models with frozen A have, "
         "or turned onto each other's",
@@ -104,8 +102,9 @@ class AdaLD(FedMD):
                     f"method.{key}: {value} is above the {setup.width} entries that a prediction "
                     f"has; give at most {setup.width}."
                 )
-        if self.projected is not None:
-            self._check_projections()
+        if self.projections is not None:
+            for learner in (setup.server, *setup.models):
+                self.projections.check(learner.model)
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Send the largest entries of each prediction, as many as fit."""
@@ -122,19 +121,18 @@ class AdaLD(FedMD):
         """Fill in what nobody sent, if asked to, and combine the projections."""
         if self.config.unsent == "floor" and known.rest is None:
             known = floored(known, self.config.margin)
-        sent = [p for p in payloads if p.projections is not None]
-        if not sent or self.projected is None:
+        sent = [(p.texts, p.projections) for p in payloads if p.projections is not None]
+        if not sent or self.projections is None:
             return known
-        texts = len(self.setup.public)
-        parts = [(torch.arange(texts) if p.texts is None else p.texts, p.projections) for p in sent]
-        if self.config.gauge == "procrustes":
-            parts = self._turned(parts, state)
-        return replace(known, projections=combine_projections(parts, texts))
+        reference = state.get("known", {}).get("projections")
+        return replace(known, projections=self.projections.combine(sent, reference))
 
     def uplink_shapes(self) -> Shapes:
         """Return also the shape of the projections."""
         shapes = super().uplink_shapes()
-        return shapes if self.projected is None else {**shapes, "projections": self.projected}
+        if self.projections is None:
+            return shapes
+        return {**shapes, "projections": self.projections.shape}
 
     # The budget, and what fits into it.
 
@@ -147,9 +145,8 @@ class AdaLD(FedMD):
 
     def bits(self, k: int, texts: Tensor | None = None, projected: bool = False) -> int:
         """Return the size of a message about these public texts, None for all of them."""
-        shape = self.projected if projected else None
-        if texts is not None and shape is not None:
-            shape = (len(texts), *shape[1:])
+        # Projections go along only if they are about all texts.
+        shape = self.projections.shape if self.projections and projected else None
         return message_bits(
             self.positions.within(texts),
             k,
@@ -168,7 +165,7 @@ class AdaLD(FedMD):
     @cached_property
     def wanted_bits(self) -> int:
         """Size of the message that a client means to send."""
-        return self.bits(self.most, projected=self.projected is not None)
+        return self.bits(self.most, projected=self.projections is not None)
 
     @cached_property
     def least_bits(self) -> int:
@@ -181,7 +178,7 @@ class AdaLD(FedMD):
 
     def _fit(self, client: Client, budget: float) -> tuple[int, Tensor | None, bool] | None:
         """Return k, the texts (None: all) and whether projections go along; None: nothing fits."""
-        config, projected = self.config, self.projected is not None
+        config, projected = self.config, self.projections is not None
         fewest = self.most if config.k is not None else config.k_min
         if projected and self.bits(fewest, projected=True) > budget:
             client.notes["retreat"], projected = "without projections", False
@@ -203,7 +200,7 @@ class AdaLD(FedMD):
         if fitting == 0:
             client.problem = f"not even {least} public texts fit into {budget:.0f} bits"
             return None
-        dropped = "without projections, " if self.projected is not None else ""
+        dropped = "without projections, " if self.projections is not None else ""
         client.notes["retreat"] = f"{dropped}fewer texts"
         return fewest, order[: counts[fitting - 1]].sort().values, False
 
@@ -233,21 +230,18 @@ class AdaLD(FedMD):
     # Projections.
 
     @cached_property
+    def projections(self) -> Projections | None:
+        """What is sent of low-rank projections, None if they are not."""
+        config, setup = self.config, self.setup
+        if config.projection_weight == 0.0:
+            return None
+        taps = Taps(config.tap, config.pooling)
+        return Projections.of(setup.server.model, len(setup.public), taps, config.gauge)
+
+    @property
     def taps(self) -> Taps | None:
         """Where projections are read, None if they are not."""
-        if self.config.projection_weight == 0.0:
-            return None
-        from airtune.learning.adapter import Taps
-
-        return Taps(self.config.tap, self.config.pooling)
-
-    @cached_property
-    def projected(self) -> tuple[int, int, int] | None:
-        """Shape of all texts' projections, [texts, taps, rank]; None if they are not sent."""
-        if self.taps is None:
-            return None
-        model = self.setup.server.model
-        return len(self.setup.public), len(self.taps.names(list(model.taps))), model.config.rank
+        return None if self.projections is None else self.projections.taps
 
     @property
     def projection_bits(self) -> ValueBits:
@@ -258,64 +252,26 @@ class AdaLD(FedMD):
     @cached_property
     def objective(self) -> Distillation:
         """Logits, and projections where they are sent."""
-        config = self.config
-        return Distillation(
-            config.temperature,
-            config.projection_weight,
-            self.taps,
-            config.projection_temperature,
-            self.setup.width,
+        if self.projections is None:
+            return super().objective
+        return replace(
+            super().objective,
+            weight=self.config.projection_weight,
+            taps=self.taps,
+            projection_temperature=self.config.projection_temperature,
         )
 
     def constants(self, client: Client) -> dict[str, Tensor]:
         """Return how the projections that come down are turned into the client's basis."""
-        return self._rotation(self.said(client.heard).projections, client.state.get("projections"))
+        if self.projections is None:
+            return {}
+        given = self.said(client.heard).projections
+        return self.projections.constants(given, client.state.get("projections"))
 
     def server_constants(self, known: Knowledge, state: State) -> dict[str, Tensor]:
         """Return how combined projections are turned into the server's basis."""
-        if self.taps is None or self.config.gauge == "shared":
+        if self.projections is None or self.config.gauge == "shared":
             return {}
-        learner = self.setup.server
-        seen = learner.predict(state["server"], self.setup.public, self.taps)
+        seen = self.setup.server.predict(state["server"], self.setup.public, self.taps)
         own = gather(seen, self.positions, self.setup.width, 1).projections
-        return self._rotation(known.projections, own)
-
-    def _rotation(self, given: Tensor | None, own: Tensor | None) -> dict[str, Tensor]:
-        if self.projected is None or self.config.gauge == "shared":
-            return {}
-        _, taps, rank = self.projected
-        if given is None or own is None:
-            return {"rotation": torch.full((taps, rank, rank), torch.nan)}
-        return {"rotation": rotation(given, own)}
-
-    def _turned(
-        self, parts: Sequence[tuple[Tensor, Tensor]], state: State
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Turn each sender's projections onto the last combined ones, else the first sender's."""
-        assert self.projected is not None
-        reference = state.get("known", {}).get("projections")
-        turned = []
-        for texts, each in parts:
-            whole = torch.full(self.projected, torch.nan)
-            whole[texts] = each
-            reference = whole if reference is None else reference
-            turn = rotation(whole, reference)
-            turned.append((texts, torch.einsum("ntr,trs->nts", each, turn)))
-        return turned
-
-    def _check_projections(self) -> None:
-        assert self.taps is not None
-        for learner in (self.setup.server, *self.setup.models):
-            model = learner.model
-            shape = len(self.taps.names(list(model.taps))), model.config.rank
-            if not model.taps or model.config.kind != "lora":
-                raise UserError(
-                    "method.projection_weight: projections are those of LoRA; use adapter.kind "
-                    "lora, or set the weight to 0."
-                )
-            if self.projected is not None and shape != self.projected[1:]:
-                raise UserError(
-                    f"method.projection_weight: '{model.backbone.name}' has {shape[0]} projections "
-                    f"of rank {shape[1]}, the server's model {self.projected[1]} of rank "
-                    f"{self.projected[2]}; use tap: last, and equal ranks."
-                )
+        return self.projections.constants(known.projections, own)

@@ -14,7 +14,6 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from airtune import keyed
-from airtune.learning.distillation import Distillation
 from airtune.learning.knowledge import Knowledge, gather, remembering
 from airtune.methods.adald import AdaLD, AdaptiveConfig
 from airtune.methods.method import Client, MethodConfig, State
@@ -74,14 +73,8 @@ class AdaLDCoded(AdaLD):
     _last_said: tuple[CodedLogits, SparseLogits, Reference] | None = None
     _last_own: tuple[Tensor | None, Any] | None = None
 
-    taps = None
-    projected = None
+    projections = None
     projection_bits: ValueBits = 16
-
-    @cached_property
-    def objective(self) -> Distillation:
-        """Logits alone."""
-        return Distillation(self.config.temperature, width=self.setup.width)
 
     @property
     def most(self) -> int:

@@ -17,6 +17,7 @@ from airtune.learning.distillation import Distillation
 from airtune.learning.ensemble import Part, Rule, combine
 from airtune.learning.knowledge import Knowledge, Positions, gather, limited
 from airtune.learning.phase import Phase, supervised
+from airtune.learning.projections import Taps
 from airtune.methods.method import Client, Delivery, Method, MethodConfig, Setup, State, Work
 from airtune.radio.cell import Links
 from airtune.radio.grant import Grant
@@ -26,7 +27,7 @@ from airtune.scheduling.selection import choose_randomly
 from airtune.wire import Payload, Shapes, SparseLogits, ValueBits, WireError, message_bits
 
 if TYPE_CHECKING:
-    from airtune.learning.adapter import Adapter, Taps
+    from airtune.learning.adapter import Adapter
     from airtune.learning.data.examples import Examples
 
 
