@@ -76,7 +76,7 @@ def test_it_retreats_in_the_order_of_the_specification(small):
     method = {**ADALD, "projection_weight": 0.3, "min_texts": 10, "uplink_seconds": None}
     parts = build(Experiment(**small(method=method)))
     texts = len(parts.method.setup.public)
-    bits, some = parts.method.bits, torch.arange(10)
+    bits, some = parts.method.sizes.bits, torch.arange(10)
     budgets = [
         1e6,
         bits(3, projected=True),
@@ -103,7 +103,7 @@ def test_it_retreats_in_the_order_of_the_specification(small):
 
 def test_a_fixed_k_that_does_not_fit_is_not_sent(small):
     parts = build(Experiment(**small(method={**ADALD, "k": 5, "uplink_seconds": None})))
-    fits, fails = answers(parts, [parts.method.bits(5), parts.method.bits(5) - 1])
+    fits, fails = answers(parts, [parts.method.sizes.bits(5), parts.method.sizes.bits(5) - 1])
     assert fits.notes["k"] == 5
     assert fails.message is None
     assert fails.problem.startswith("k = 5 takes")

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field as Option
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.distillation import Distillation
-from airtune.learning.ensemble import Rule
 from airtune.learning.knowledge import Knowledge, floored, gather
 from airtune.learning.projections import Gauge, Projections, Taps
-from airtune.methods.fedmd import FedMD, FedMDConfig
+from airtune.methods.adaptive import AdaptiveConfig, Sizes
+from airtune.methods.fedmd import FedMD
 from airtune.methods.method import Client, MethodConfig, Setup, State
 from airtune.radio.grant import Grant
-from airtune.wire import Payload, Shapes, ValueBits, message_bits
-
-
-class AdaptiveConfig(FedMDConfig):
-    """How many entries are sent; symbols as in the specification."""
-
-    aggregation: Rule = Option("mag", description="how the server combines what clients sent")
-    k: PositiveInt | None = Option(
-        None, description="entries of each prediction; default: as many as the channel carries"
-    )
-    k_min: PositiveInt = Option(1, description="fewest entries that are worth sending")
-    k_max: PositiveInt | None = Option(None, description="most; default: all there are")
-    uplink_seconds: PositiveFloat | None = Option(
-        0.5, description="T, airtime that an upload may take; null: only the grant limits it"
-    )
-    usable: PositiveFloat = Option(
-        0.8, le=1, description="eta, share of the rate times T that k counts on"
-    )
-    min_texts: PositiveInt = Option(16, description="fewest public texts that are worth sending")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.k_max is not None and self.k_max < self.k_min:
-            raise ValueError(f"k_max ({self.k_max}) is below k_min ({self.k_min})")
-        if self.k is not None and not self.k_min <= self.k <= (self.k_max or self.k):
-            bounds = f"{self.k_min} to {self.k_max or 'all'}"
-            raise ValueError(f"k ({self.k}) is outside of k_min to k_max ({bounds})")
-        return self
+from airtune.wire import Payload, Shapes, ValueBits
 
 
 class AdaLDConfig(AdaptiveConfig):
@@ -143,74 +114,59 @@ class AdaLD(FedMD):
         capacity = self.config.usable * grant.rate_bps * self.config.uplink_seconds
         return min(grant.bits, capacity)
 
-    def bits(self, k: int, texts: Tensor | None = None, projected: bool = False) -> int:
-        """Return the size of a message about these public texts, None for all of them."""
-        # Projections go along only if they are about all texts.
-        shape = self.projections.shape if self.projections and projected else None
-        return message_bits(
-            self.positions.within(texts),
-            k,
-            self.setup.width,
-            self.config.value_bits,
-            None if texts is None else len(texts),
-            shape,
-            self.projection_bits,
-        )
-
     @property
     def most(self) -> int:
         """Most entries of a prediction that are worth sending."""
         return min(self.config.k or self.config.k_max or self.setup.width, self.setup.width)
 
     @cached_property
+    def sizes(self) -> Sizes:
+        """Sizes of messages about the public texts."""
+        shape = None if self.projections is None else self.projections.shape
+        return Sizes(
+            self.positions, self.setup.width, self.config.value_bits, shape, self.projection_bits
+        )
+
+    @cached_property
     def wanted_bits(self) -> int:
         """Size of the message that a client means to send."""
-        return self.bits(self.most, projected=self.projections is not None)
+        return self.sizes.bits(self.most, projected=self.projections is not None)
 
     @cached_property
     def least_bits(self) -> int:
         """Size of the smallest message that is worth sending, about the longest texts."""
-        if self.config.k is not None:
-            return self.bits(self.config.k)
-        sizes = np.bincount(self.positions.text, minlength=len(self.setup.public))
-        longest = torch.from_numpy(np.sort(np.argsort(-sizes)[: self.config.min_texts]))
-        return min(self.bits(self.config.k_min), self.bits(self.config.k_min, longest))
+        bits, config = self.sizes.bits, self.config
+        if config.k is not None:
+            return bits(config.k)
+        return min(bits(config.k_min), bits(config.k_min, self.sizes.longest(config.min_texts)))
 
     def _fit(self, client: Client, budget: float) -> tuple[int, Tensor | None, bool] | None:
         """Return k, the texts (None: all) and whether projections go along; None: nothing fits."""
-        config, projected = self.config, self.projections is not None
-        fewest = self.most if config.k is not None else config.k_min
-        if projected and self.bits(fewest, projected=True) > budget:
-            client.notes["retreat"], projected = "without projections", False
-        if self.bits(fewest, projected=projected) <= budget:
-            if self.bits(self.most, projected=projected) <= budget:
-                return self.most, None, projected
-            # All entries need no index, so only up to one less does the size grow with k.
-            ks = range(fewest, self.most)
-            fitting = bisect_right(ks, budget, key=lambda k: self.bits(k, projected=projected))
-            return ks[fitting - 1], None, projected
+        config, sizes = self.config, self.sizes
+        fewest, retreat = config.k or config.k_min, ""
+        if self.projections is not None:
+            k = sizes.entries(fewest, self.most, budget, projected=True)
+            if k is not None:
+                return k, None, True
+            client.notes["retreat"] = "without projections"
+            retreat = "without projections, "
+        k = sizes.entries(fewest, self.most, budget, projected=False)
+        if k is not None:
+            return k, None, False
         if config.k is not None:
-            client.problem = f"k = {config.k} takes {self.bits(fewest)} bits of {budget:.0f}"
+            client.problem = f"k = {config.k} takes {sizes.bits(config.k)} bits of {budget:.0f}"
             return None
         rng = keyed.generator(self.setup.seed, "public part", client.round, client.index)
         order = torch.from_numpy(rng.permutation(len(self.setup.public)))
         least = min(config.min_texts, len(order))
-        counts = range(least, len(order))
-        fitting = bisect_right(counts, budget, key=lambda n: self.bits(fewest, order[:n]))
-        if fitting == 0:
+        texts = sizes.texts(order, fewest, least, budget)
+        if texts is None:
             client.problem = f"not even {least} public texts fit into {budget:.0f} bits"
             return None
-        dropped = "without projections, " if self.projections is not None else ""
-        client.notes["retreat"] = f"{dropped}fewer texts"
-        return fewest, order[: counts[fitting - 1]].sort().values, False
+        client.notes["retreat"] = f"{retreat}fewer texts"
+        return fewest, texts, False
 
-    def _gathered(
-        self,
-        client: Client,
-        k: int,
-        texts: Tensor | None,
-        projected: bool,
-    ) -> Knowledge:
+    def _gathered(self, client: Client, k: int, texts: Tensor | None, projected: bool) -> Knowledge:
         """Return the client's logits on these texts."""
         draw = None
         if self.config.selection == "random":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from airtune import keyed
 from airtune.learning.knowledge import Knowledge, gather, remembering
-from airtune.methods.adald import AdaLD, AdaptiveConfig
+from airtune.methods.adald import AdaLD
+from airtune.methods.adaptive import AdaptiveConfig, largest
 from airtune.methods.method import Client, MethodConfig, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
@@ -116,16 +116,16 @@ class AdaLDCoded(AdaLD):
         payload, model_bits = coded(k, texts)
         if _size(payload) > budget and _size(coded(fewest, texts)[0]) <= budget:
             ks = range(fewest, self.most)
-            k = ks[bisect_right(ks, budget, key=lambda k: _size(coded(k, texts)[0])) - 1]
+            k = largest(ks, lambda k: _size(coded(k, texts)[0]), budget) or fewest
             payload, model_bits = coded(k, texts)
         elif _size(payload) > budget:
             counts = range(min(self.config.min_texts, texts), texts)
-            fitting = bisect_right(counts, budget, key=lambda n: _size(coded(fewest, n)[0]))
-            if fitting == 0 or self.config.k is not None:
+            fitting = largest(counts, lambda n: _size(coded(fewest, n)[0]), budget)
+            if fitting is None or self.config.k is not None:
                 client.problem = f"{_size(payload)} bits do not fit into {budget:.0f}"
                 return None
             client.notes["retreat"] = "fewer texts"
-            k, texts = fewest, counts[fitting - 1]
+            k, texts = fewest, fitting
             payload, model_bits = coded(k, texts)
         client.notes |= {"k": k, "texts": texts, "model_bits": round(model_bits, 1)}
         return payload
@@ -164,9 +164,9 @@ class AdaLDCoded(AdaLD):
     def least_bits(self) -> int:
         """Size of the smallest message that is worth sending, if coding gained nothing."""
         if self.config.k is not None:
-            return self.bits(self.config.k)
+            return self.sizes.bits(self.config.k)
         texts = torch.arange(min(self.config.min_texts, len(self.setup.public)))
-        return self.bits(self.config.k_min, texts)
+        return self.sizes.bits(self.config.k_min, texts)
 
     def predicted_texts(self, state: State) -> int:
         """Return how many texts clients are asked about."""
