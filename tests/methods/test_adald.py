@@ -142,16 +142,16 @@ def test_projections_go_both_ways_and_are_paid_for(execute):
 @pytest.mark.parametrize("rule", ["zero", "prob", "count", "mask"])
 def test_what_is_known_is_what_the_rule_makes_of_the_messages(execute, rule, monkeypatch):
     """State and broadcast hold the ensemble of what arrived (the rules: test_ensemble.py)."""
-    import airtune.methods.fedmd as fedmd
+    import airtune.methods.distilling as distilling
 
     seen = []
-    whole = fedmd.combine
+    whole = distilling.combine
 
     def combining(parts, *rest):
         seen.append((parts, whole(parts, *rest)))
         return seen[-1][1]
 
-    monkeypatch.setattr(fedmd, "combine", combining)
+    monkeypatch.setattr(distilling, "combine", combining)
     _, progress, rounds, _ = execute({**ADALD, "aggregation": rule, "k_max": 3}, cell="ideal")
     assert rounds[-1].delivered == 5
     parts, known = seen[-1]

@@ -174,7 +174,8 @@ class AdaLD(FedMD):
             draw = torch.Generator().manual_seed(seed)
         public = client.public if texts is None else client.public.select(texts.numpy())
         seen = client.predict(public, self.taps)
-        known = gather(seen, self.positions_of(client.public), self.setup.width, k, self.form, draw)
+        positions = self.public_texts.positions_of(client.public)
+        known = gather(seen, positions, self.setup.width, k, self.form, draw)
         if known.projections is not None:
             # Its own basis, into which it will turn what comes down.
             client.state["projections"] = known.projections
@@ -202,8 +203,7 @@ class AdaLD(FedMD):
     @property
     def projection_bits(self) -> ValueBits:
         """Of each of a projection's numbers."""
-        bits: ValueBits = self.config.projection_bits
-        return bits
+        return self.config.projection_bits
 
     @cached_property
     def objective(self) -> Distillation:
@@ -217,17 +217,15 @@ class AdaLD(FedMD):
             projection_temperature=self.config.projection_temperature,
         )
 
-    def constants(self, client: Client) -> dict[str, Tensor]:
-        """Return how the projections that come down are turned into the client's basis."""
+    def constants(self, client: Client, known: Knowledge) -> dict[str, Tensor]:
+        """Return how the projections that came down are turned into the client's basis."""
         if self.projections is None:
             return {}
-        given = self.said(client.heard).projections
-        return self.projections.constants(given, client.state.get("projections"))
+        return self.projections.constants(known.projections, client.state.get("projections"))
 
     def server_constants(self, known: Knowledge, state: State) -> dict[str, Tensor]:
         """Return how combined projections are turned into the server's basis."""
         if self.projections is None or self.config.gauge == "shared":
             return {}
-        seen = self.setup.server.predict(state["server"], self.setup.public, self.taps)
-        own = gather(seen, self.positions, self.setup.width, 1).projections
+        own = self.server_knowledge(state, k=1).projections
         return self.projections.constants(known.projections, own)

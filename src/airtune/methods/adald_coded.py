@@ -70,7 +70,7 @@ class AdaLDCoded(AdaLD):
 
     Config: ClassVar[type[MethodConfig]] = AdaLDCodedConfig
     uplink_payload: ClassVar[type] = CodedLogits
-    _last_said: tuple[CodedLogits, SparseLogits, Reference] | None = None
+    _last_said: tuple[CodedLogits, Knowledge, Reference] | None = None
     _last_own: tuple[Tensor | None, Any] | None = None
 
     projections = None
@@ -93,7 +93,7 @@ class AdaLDCoded(AdaLD):
         values, index = known["values"][:, :MOST_ENTRIES], known["index"][:, :MOST_ENTRIES]
         return self._code(values, index, reference, state["version"], texts)[0]
 
-    def said(self, payload: Any) -> SparseLogits:
+    def said(self, payload: Any) -> Knowledge:
         """Read what came down, once for all who heard it."""
         return self._said(payload)[0]
 
@@ -103,7 +103,7 @@ class AdaLDCoded(AdaLD):
         version, (_, reference) = client.heard.version, self._said(client.heard)
         budget, asked = self.budget_bits(grant), self.asked(version)
         public = client.public.select(asked.sort().values.numpy())
-        positions = self.positions_of(client.public)
+        positions = self.public_texts.positions_of(client.public)
         known = gather(client.predict(public), positions, self.setup.width, self.most, self.form)
 
         def coded(k: int, texts: int) -> tuple[CodedLogits, float]:
@@ -178,7 +178,7 @@ class AdaLDCoded(AdaLD):
         bits = self.config.value_bits
         return CodedLogits.of(values, index, reference, bits, version, texts)
 
-    def _said(self, payload: CodedLogits) -> tuple[SparseLogits, Reference]:
+    def _said(self, payload: CodedLogits) -> tuple[Knowledge, Reference]:
         """Return what a broadcast says, and the reference that it makes; kept for the last one."""
         if self._last_said is None or self._last_said[0] is not payload:
             whole = Reference.nothing(len(self.positions) if payload.texts else 0, self.setup.width)
@@ -187,7 +187,7 @@ class AdaLDCoded(AdaLD):
             reference = Reference(values.gather(1, order), index.gather(1, order), whole.width)
             if not payload.texts:
                 reference = Reference.nothing(len(self.positions), self.setup.width)
-            self._last_said = payload, SparseLogits(values, index, self.setup.width), reference
+            self._last_said = payload, Knowledge(values, index, self.setup.width), reference
         return self._last_said[1:]
 
     def _own_broadcast(self, state: State) -> CodedLogits:

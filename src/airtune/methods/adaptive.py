@@ -15,11 +15,11 @@ from torch import Tensor
 
 from airtune.learning.ensemble import Rule
 from airtune.learning.knowledge import Positions
-from airtune.methods.fedmd import FedMDConfig
+from airtune.methods.distilling import DistillingConfig
 from airtune.wire import ValueBits, message_bits
 
 
-class AdaptiveConfig(FedMDConfig):
+class AdaptiveConfig(DistillingConfig):
     """How many entries are sent; symbols as in the specification."""
 
     aggregation: Rule = Option("mag", description="how the server combines what clients sent")
