@@ -14,7 +14,7 @@ from airtune.errors import UserError
 from airtune.learning.data.examples import Examples
 
 if TYPE_CHECKING:
-    from airtune.learning.learner import Prediction
+    from airtune.learning.prediction import Prediction
 
 UNKNOWN = -torch.inf
 _MOST_ENTRIES = 1 << 28  # of one model's knowledge: 3 GB

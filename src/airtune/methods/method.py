@@ -29,7 +29,8 @@ from airtune.wire import Dense, Payload, Shapes, ValueType, encode
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
     from airtune.learning.adapter import Adapter
-    from airtune.learning.learner import Assignment, Learner, Prediction
+    from airtune.learning.learner import Assignment, Learner
+    from airtune.learning.prediction import Prediction
 
 State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
 
