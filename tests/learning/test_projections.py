@@ -63,3 +63,14 @@ def test_without_a_common_text_the_rotation_is_still_orthogonal():
     given, own = torch.randn(4, 2, 3), torch.full((4, 2, 3), torch.nan)
     turn = rotation(given, own)
     assert torch.allclose(turn @ turn.mT, torch.eye(3).expand(2, 3, 3), atol=1e-6)
+
+
+def test_projections_in_other_bases_are_turned_onto_the_reference_or_the_first_senders():
+    rng = np.random.default_rng(3)
+    own = torch.from_numpy(rng.standard_normal((30, 2, 4))).float()
+    turns = [orthogonal(rng, 2, 4) for _ in range(3)]
+    parts = [(None, torch.einsum("ntr,trs->nts", own, turn)) for turn in turns]
+    projections = Projections(Taps(), (30, 2, 4), "procrustes")
+    assert torch.allclose(projections.combine(parts, own), own, atol=1e-5)
+    assert torch.allclose(projections.combine(parts, None), parts[0][1], atol=1e-5)
+    assert not torch.allclose(Projections(Taps(), (30, 2, 4)).combine(parts, own), own, atol=0.1)
