@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from airtune.learning.adapter import Taps
 from airtune.learning.distillation import Distillation
+from airtune.learning.projections import Taps
 
 SLOTS, ROWS, WIDTH = 2, 3, 7
 

@@ -9,8 +9,7 @@ import torch
 from airtune.build import build
 from airtune.errors import UserError
 from airtune.experiment import Experiment
-from airtune.learning import learner as learner_module
-from airtune.learning.adapter import Taps
+from airtune.learning import prediction
 from airtune.learning.data.examples import IGNORED, pack
 from airtune.learning.knowledge import (
     Knowledge,
@@ -20,6 +19,7 @@ from airtune.learning.knowledge import (
     limited,
     remembering,
 )
+from airtune.learning.projections import Taps
 
 TASKS = ["classification", "causal"]
 
@@ -219,7 +219,7 @@ def test_a_pass_never_holds_more_logits_than_its_bound(made, rows, monkeypatch):
     longest, width = int(public.lengths().max()), parts.model.width
     assert longest % 8, "the longest text must be padded for this test to say anything"
     bound = rows * longest * width * 4
-    monkeypatch.setattr(learner_module, "_LOGIT_BYTES", float(bound))
+    monkeypatch.setattr(prediction, "_LOGIT_BYTES", float(bound))
     seen = list(parts.learner.predict(adapter, public))
     assert sum(len(each.rows) for each in seen) == 12
     assert max(len(each.rows) for each in seen) <= rows
@@ -232,13 +232,13 @@ def test_the_rows_of_a_pass_fall_with_the_vocabulary_and_the_length(made, monkey
     sizes = {}
     for width in (400, 150_000, 1_500_000, 50_000_000):
         monkeypatch.setattr(type(parts.model), "width", width)
-        sizes[width] = parts.learner._predicted_rows(data)
+        sizes[width] = prediction.rows_of_a_pass(parts.model, data)
         assert sizes[width] == 1 or sizes[width] * 8 * width * 4 <= 256e6
     assert sizes[400] >= sizes[150_000] > sizes[1_500_000] > sizes[50_000_000] == 1
     monkeypatch.setattr(type(parts.model), "width", 150_000)
     longer = tokens(starts=[0] * 200, lengths=[64] * 200)
-    assert parts.learner._predicted_rows(longer) * 64 * 150_000 * 4 <= 256e6
-    assert parts.learner._predicted_rows(longer) < sizes[150_000]
+    assert prediction.rows_of_a_pass(parts.model, longer) * 64 * 150_000 * 4 <= 256e6
+    assert prediction.rows_of_a_pass(parts.model, longer) < sizes[150_000]
 
 
 def numbered(count, k=2, **further):

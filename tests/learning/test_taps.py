@@ -9,7 +9,7 @@ from peft.tuners.lora import Linear
 
 from airtune.build import build
 from airtune.experiment import Experiment
-from airtune.learning.adapter import Taps
+from airtune.learning.projections import Taps
 
 TASKS = ["classification", "causal"]
 

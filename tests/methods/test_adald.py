@@ -76,7 +76,7 @@ def test_it_retreats_in_the_order_of_the_specification(small):
     method = {**ADALD, "projection_weight": 0.3, "min_texts": 10, "uplink_seconds": None}
     parts = build(Experiment(**small(method=method)))
     texts = len(parts.method.setup.public)
-    bits, some = parts.method.bits, torch.arange(10)
+    bits, some = parts.method.sizes.bits, torch.arange(10)
     budgets = [
         1e6,
         bits(3, projected=True),
@@ -103,7 +103,7 @@ def test_it_retreats_in_the_order_of_the_specification(small):
 
 def test_a_fixed_k_that_does_not_fit_is_not_sent(small):
     parts = build(Experiment(**small(method={**ADALD, "k": 5, "uplink_seconds": None})))
-    fits, fails = answers(parts, [parts.method.bits(5), parts.method.bits(5) - 1])
+    fits, fails = answers(parts, [parts.method.sizes.bits(5), parts.method.sizes.bits(5) - 1])
     assert fits.notes["k"] == 5
     assert fails.message is None
     assert fails.problem.startswith("k = 5 takes")
@@ -130,28 +130,28 @@ def test_projections_go_both_ways_and_are_paid_for(execute):
     method = {**ADALD, "projection_weight": 0.3, "projection_bits": 8}
     parts, progress, _, uploads = execute(method, cell="ideal")
     texts = len(parts.method.setup.public)
-    assert parts.method.projected == (texts, 1, 4)
+    assert parts.method.projections.shape == (texts, 1, 4)
     assert uploads[0]["bits"] - without[0]["bits"] >= texts * 4 * 8
     known = decode(
         encode(parts.method.broadcast(progress._state, None)), parts.method.downlink_shapes()
     )
     assert known.projections.shape == (texts, 1, 4)
-    assert not plain.method.projected
+    assert plain.method.projections is None
 
 
 @pytest.mark.parametrize("rule", ["zero", "prob", "count", "mask"])
 def test_what_is_known_is_what_the_rule_makes_of_the_messages(execute, rule, monkeypatch):
     """State and broadcast hold the ensemble of what arrived (the rules: test_ensemble.py)."""
-    import airtune.methods.fedmd as fedmd
+    import airtune.methods.distilling as distilling
 
     seen = []
-    whole = fedmd.combine
+    whole = distilling.combine
 
     def combining(parts, *rest):
         seen.append((parts, whole(parts, *rest)))
         return seen[-1][1]
 
-    monkeypatch.setattr(fedmd, "combine", combining)
+    monkeypatch.setattr(distilling, "combine", combining)
     _, progress, rounds, _ = execute({**ADALD, "aggregation": rule, "k_max": 3}, cell="ideal")
     assert rounds[-1].delivered == 5
     parts, known = seen[-1]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import peft
 import torch
@@ -19,38 +17,12 @@ from airtune.errors import UserError
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import AdapterConfig, Task
 from airtune.learning.prefix import find_prefix
+from airtune.learning.projections import Taps
 from airtune.learning.slots import Slots, Tap, low_rank
 
 Adapter = dict[str, Tensor]
 _PREFIX = "base_model.model."
 _ACTIVATION_BYTES = 2e9  # on a CPU
-
-
-@dataclass(frozen=True)
-class Taps:
-    """Where the low-rank projections A x are read, and how they are pooled over a text's tokens.
-
-    ``where`` is the last adapted map of the model, or of each layer.
-    """
-
-    where: Literal["last", "all"] = "last"
-    pooling: Literal["mean", "last"] = "mean"
-
-    def names(self, adapted: Sequence[str]) -> list[str]:
-        """Choose among the adapted maps, which come in the order of the model."""
-        if self.where == "last":
-            return list(adapted[-1:])
-        layers = {re.sub(r"(\.\d+\.).*", r"\1", name): name for name in adapted}
-        return list(layers.values())
-
-    def pooled(self, read: Tensor, mask: Tensor) -> Tensor:
-        """Return [rows, rank] of what a tap read, [slots, rows * length, rank]."""
-        each = read.reshape(*mask.shape, -1)
-        if self.pooling == "mean":
-            weight = mask.unsqueeze(-1).to(each.dtype)
-            return (each * weight).sum(1) / weight.sum(1)
-        last = mask.cumsum(1).argmax(1)
-        return each[torch.arange(len(each), device=each.device), last]
 
 
 class AdaptedModel:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from airtune.learning.phase import Pass
-
-if TYPE_CHECKING:
-    from airtune.learning.adapter import Taps
+from airtune.learning.projections import Taps
 
 
 @dataclass(frozen=True)

@@ -110,28 +110,3 @@ def _rectangular(
     index = torch.zeros((positions, k), dtype=torch.int64)
     values[at, rank], index[at, rank] = value, entry
     return Knowledge(values, index, width, rest)
-
-
-def rotation(given: Tensor, own: Tensor) -> Tensor:
-    """Return the orthogonal R [taps, rank, rank] with ``given R`` nearest to ``own``.
-
-    Both are projections [texts, taps, rank]; texts where one is NaN do not count (orthogonal
-    Procrustes: R = U V' of the singular value decomposition of ``given' own``).
-    """
-    both = ~(given.isnan() | own.isnan()).flatten(1).any(1)
-    product = torch.einsum("ntr,nts->trs", given[both].double(), own[both].double())
-    left, _, right = torch.linalg.svd(product)
-    return (left @ right).float()
-
-
-def combine_projections(parts: Sequence[tuple[Tensor, Tensor]], texts: int) -> Tensor:
-    """Return the mean over senders of each text's projections, NaN where nobody sent any.
-
-    A part is texts [n] and their projections [n, taps, rank].
-    """
-    total = torch.zeros(texts, *parts[0][1].shape[1:], dtype=torch.float64)
-    senders = torch.zeros(texts, 1, 1, dtype=torch.float64)
-    for rows, each in parts:
-        total.index_add_(0, rows, each.double())
-        senders.index_add_(0, rows, torch.ones(len(rows), 1, 1, dtype=torch.float64))
-    return (total / senders).float()

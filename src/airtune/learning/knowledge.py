@@ -14,7 +14,7 @@ from airtune.errors import UserError
 from airtune.learning.data.examples import Examples
 
 if TYPE_CHECKING:
-    from airtune.learning.learner import Prediction
+    from airtune.learning.prediction import Prediction
 
 UNKNOWN = -torch.inf
 _MOST_ENTRIES = 1 << 28  # of one model's knowledge: 3 GB
@@ -34,6 +34,10 @@ class Knowledge:
     width: int
     rest: Tensor | None = None
     projections: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what there is by name, as a checkpoint holds it."""
+        return {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
 
 
 class Positions:
@@ -59,10 +63,12 @@ class Positions:
 
     def within(self, texts: Tensor | None) -> int:
         """Return how many predictions there are about these texts, all of them if None."""
-        return len(self) if texts is None else len(self.about(texts))
+        return len(self.about(texts))
 
-    def about(self, texts: Tensor) -> Tensor:
-        """Return the predictions about these texts, ascending."""
+    def about(self, texts: Tensor | None) -> Tensor:
+        """Return the predictions about these texts, ascending; all of them if None."""
+        if texts is None:
+            return torch.arange(len(self))
         return torch.from_numpy(np.flatnonzero(np.isin(self.text, texts.numpy())))
 
     def of(self, seen: Prediction) -> tuple[np.ndarray, Tensor]:

@@ -1,4 +1,4 @@
-"""Cohort training and evaluation: the place where gradients are taken."""
+"""Cohort training: the place where gradients are taken."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 
 from airtune.learning import optimiser
-from airtune.learning.adapter import AdaptedModel, Adapter, Taps
+from airtune.learning.adapter import AdaptedModel, Adapter
 from airtune.learning.batches import CohortBatches, Group, schedule
 from airtune.learning.cohorts import CohortSizes
 from airtune.learning.config import MachineConfig, TrainConfig
 from airtune.learning.data.examples import Examples
+from airtune.learning.inputs import Inputs
 from airtune.learning.optimiser import Moments
-from airtune.learning.phase import Objective, Pass, Phase, token_losses
-from airtune.learning.prefix import PrefixCache
+from airtune.learning.phase import Objective, Pass, Phase
+from airtune.learning.prediction import Evaluation, Prediction, evaluation, predict
+from airtune.learning.projections import Taps
 from airtune.learning.slots import zero_padded
-
-_EVALUATION_ROWS = 64
-_LOGIT_BYTES = 256e6  # of one pass that is only looked at
 
 
 @dataclass
@@ -49,34 +48,6 @@ class Assignment:
         return sum(self.losses) / len(self.losses) if self.losses else None
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Per example: mean loss, number of predictions, and how many of them were right; all [n]."""
-
-    loss: np.ndarray
-    predictions: np.ndarray
-    correct: np.ndarray
-
-    def accuracy(self, rows: np.ndarray | slice = slice(None)) -> float:
-        """Share of right predictions (classes, or next tokens)."""
-        return float(self.correct[rows].sum() / max(self.predictions[rows].sum(), 1))
-
-    def mean_loss(self, rows: np.ndarray | slice = slice(None)) -> float:
-        """Mean cross-entropy of a prediction, in nats."""
-        return float(self.loss[rows].sum() / max(self.predictions[rows].sum(), 1))
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One pass over some examples: ``positions`` among those asked for, ``rows`` of the corpus."""
-
-    positions: np.ndarray
-    rows: np.ndarray
-    batch: Mapping[str, Tensor]
-    logits: Tensor
-    projections: Tensor | None
-
-
 class Learner:
     """Trains K clients' adapters side by side; K = 1 is the real device."""
 
@@ -93,9 +64,7 @@ class Learner:
         fixed = machine.cohort if model.side_by_side else 1
         self.sizes = CohortSizes(fixed, model.tokens_per_pass)
         self._steppers = optimiser.Steppers(config, model.head_names)
-        self._cache: PrefixCache | None = None
-        if model.prefix is not None and machine.prefix_cache_gb > 0:
-            self._cache = PrefixCache(model.prefix, machine.prefix_cache_gb * 1e9)
+        self._inputs = Inputs(model, machine.prefix_cache_gb * 1e9)
 
     def train(self, tasks: Sequence[Assignment]) -> Iterator[Sequence[Assignment]]:
         """Run every task's phases, yielding each cohort of tasks when it is done.
@@ -110,55 +79,24 @@ class Learner:
                 work = (_recipe(waiting[0]), step_tokens.bit_length())
                 size = self.sizes.choose(work, len(waiting), step_tokens)
                 cohort, waiting = waiting[:size], waiting[size:]
-                started, filled = time.perf_counter(), self._fill_seconds
+                started, filled = time.perf_counter(), self._inputs.seconds
                 self._train_cohort(cohort)
-                seconds = time.perf_counter() - started - (self._fill_seconds - filled)
+                seconds = time.perf_counter() - started - (self._inputs.seconds - filled)
                 self.sizes.record(work, len(cohort), sum(t.tokens for t in cohort), seconds)
                 yield cohort
 
     def predict(
         self, adapter: Adapter, examples: Examples, taps: Taps | None = None
     ) -> Iterator[Prediction]:
-        """Yield predictions for all examples, a pass of rows of similar length at a time.
+        """Return predictions for all examples, a pass of rows of similar length at a time.
 
         Reduce what is yielded before the next pass: all logits together may not fit into memory.
         """
-        self.model.slots.load([adapter])
-        if self._cache is not None and len(examples):
-            self._cache.fill(examples, examples.rows, self.device)
-        for positions in examples.by_length(self._predicted_rows(examples)):
-            rows, length = examples.rows[positions], examples.padded_lengths(positions)
-            with torch.inference_mode():
-                batch = self._batch(Group(np.zeros(1), examples.corpus, rows, int(length)))
-                projections = None
-                if taps is None:
-                    logits = self.model.logits(batch)
-                else:
-                    logits, projections = self.model.tapped_logits(batch, taps)
-            yield Prediction(positions, rows, batch, logits, projections)
+        return predict(self.model, self._inputs, adapter, examples, taps)
 
     def evaluate(self, adapter: Adapter, examples: Examples) -> Evaluation:
         """Evaluate one adapter on examples."""
-        loss, predictions, correct = (np.zeros(len(examples)) for _ in range(3))
-        for seen in self.predict(adapter, examples):
-            labels = seen.batch["labels"]
-            losses, counted = token_losses(seen.logits, labels)
-            loss[seen.positions] = losses.double().cpu().numpy()
-            predictions[seen.positions] = counted.cpu().numpy()
-            correct[seen.positions] = _correct(seen.logits, labels).cpu().numpy()
-        return Evaluation(loss, predictions, correct)
-
-    def _predicted_rows(self, examples: Examples) -> int:
-        if self.model.task == "classification":
-            return _EVALUATION_ROWS
-        # A large vocabulary makes a position's logits megabytes.
-        longest = int(examples.corpus.padded(examples.lengths()).max(initial=1))
-        longest *= 4 * self.model.width
-        return max(1, min(_EVALUATION_ROWS, int(_LOGIT_BYTES / longest)))
-
-    @property
-    def _fill_seconds(self) -> float:
-        return 0.0 if self._cache is None else self._cache.seconds
+        return evaluation(self.predict(adapter, examples), len(examples))
 
     def _train_cohort(self, cohort: Sequence[Assignment]) -> None:
         slots = self.model.slots
@@ -197,9 +135,8 @@ class Learner:
             )
             for t, phase in zip(cohort, phases, strict=True)
         ]
-        if self._cache is not None:
-            for phase, own in zip(phases, schedules, strict=True):
-                self._cache.fill(phase.data, own.rows.reshape(-1), self.device)
+        for phase, own in zip(phases, schedules, strict=True):
+            self._inputs.prepare(phase.data, own.rows.reshape(-1))
         constants = self._constants(phases)
         stepper = self._steppers.fresh(blocks, [phase.rate for phase in phases])
         if first.goes_on and cohort[0].moments:
@@ -240,26 +177,12 @@ class Learner:
         if indices is not None:
             own = {name: value[indices] for name, value in constants.items()}
         with self.model.slots.only(indices):
-            mine = objective(Pass(self.model, self._batch(group), len(group.slots), own))
+            mine = objective(Pass(self.model, self._inputs.batch(group), len(group.slots), own))
             mine.sum().backward()
         if indices is None:
             losses.copy_(mine.detach())
         else:
             losses[indices] = mine.detach()
-
-    def _batch(self, group: Group) -> dict[str, Tensor]:
-        """Return a group's batch on the device, with hidden states if they are cached."""
-        batch = group.corpus.batch(group.rows, group.length)
-        if self._cache is not None:
-            batch["hidden"] = self._cache.look_up(group.corpus, group.rows, group.length)
-        if self.device.type == "cpu":
-            return batch
-        return {
-            name: tensor.pin_memory().to(self.device, non_blocking=True)
-            if self.device.type == "cuda"
-            else tensor.to(self.device)
-            for name, tensor in batch.items()
-        }
 
     def _constants(self, phases: Sequence[Phase]) -> dict[str, Tensor]:
         """Return the phases' constants, [slots, ...], on the device."""
@@ -307,10 +230,3 @@ def _trains(phase: Phase, name: str) -> bool:
 @lru_cache(maxsize=1 << 14)
 def _named(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return how many predictions of each row are right, [rows]."""
-    if logits.dim() == 2:
-        return (logits.argmax(1) == labels).double()
-    return (logits[:, :-1].argmax(-1) == labels[:, 1:]).double().sum(1)

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from airtune.learning.data.examples import IGNORED, Examples
+from airtune.learning.projections import Taps
 
 if TYPE_CHECKING:
-    from airtune.learning.adapter import AdaptedModel, Taps
+    from airtune.learning.adapter import AdaptedModel
 
 
 @dataclass(frozen=True)

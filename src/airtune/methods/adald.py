@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field as Option
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.distillation import Distillation
-from airtune.learning.ensemble import Rule, combine_projections, rotation
 from airtune.learning.knowledge import Knowledge, floored, gather
-from airtune.methods.fedmd import FedMD, FedMDConfig
+from airtune.learning.projections import Gauge, Projections, Taps
+from airtune.methods.adaptive import AdaptiveConfig, Sizes
+from airtune.methods.fedmd import FedMD
 from airtune.methods.method import Client, MethodConfig, Setup, State
 from airtune.radio.grant import Grant
-from airtune.wire import Payload, Shapes, ValueBits, message_bits
-
-if TYPE_CHECKING:
-    from airtune.learning.adapter import Taps
-
-
-class AdaptiveConfig(FedMDConfig):
-    """How many entries are sent; symbols as in the specification."""
-
-    aggregation: Rule = Option("mag", description="how the server combines what clients sent")
-    k: PositiveInt | None = Option(
-        None, description="entries of each prediction; default: as many as the channel carries"
-    )
-    k_min: PositiveInt = Option(1, description="fewest entries that are worth sending")
-    k_max: PositiveInt | None = Option(None, description="most; default: all there are")
-    uplink_seconds: PositiveFloat | None = Option(
-        0.5, description="T, airtime that an upload may take; null: only the grant limits it"
-    )
-    usable: PositiveFloat = Option(
-        0.8, le=1, description="eta, share of the rate times T that k counts on"
-    )
-    min_texts: PositiveInt = Option(16, description="fewest public texts that are worth sending")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.k_max is not None and self.k_max < self.k_min:
-            raise ValueError(f"k_max ({self.k_max}) is below k_min ({self.k_min})")
-        if self.k is not None and not self.k_min <= self.k <= (self.k_max or self.k):
-            bounds = f"{self.k_min} to {self.k_max or 'all'}"
-            raise ValueError(f"k ({self.k}) is outside of k_min to k_max ({bounds})")
-        return self
+from airtune.wire import Payload, Shapes, ValueBits
 
 
 class AdaLDConfig(AdaptiveConfig):
@@ -72,7 +41,7 @@ class AdaLDConfig(AdaptiveConfig):
     projection_temperature: PositiveFloat = Option(1.0, description="tau_h")
     tap: Literal["last", "all"] = Option("last", description="adapted layers that are projected")
     pooling: Literal["mean", "last"] = Option("mean", description="over a text's tokens")
-    gauge: Literal["shared", "procrustes"] = Option(
+    gauge: Gauge = Option(
         "shared",
         description="bases of projections: one A for all, which equal models with frozen A have, "
         "or turned onto each other's",
@@ -104,8 +73,9 @@ class AdaLD(FedMD):
                     f"method.{key}: {value} is above the {setup.width} entries that a prediction "
                     f"has; give at most {setup.width}."
                 )
-        if self.projected is not None:
-            self._check_projections()
+        if self.projections is not None:
+            for learner in (setup.server, *setup.models):
+                self.projections.check(learner.model)
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Send the largest entries of each prediction, as many as fit."""
@@ -122,19 +92,18 @@ class AdaLD(FedMD):
         """Fill in what nobody sent, if asked to, and combine the projections."""
         if self.config.unsent == "floor" and known.rest is None:
             known = floored(known, self.config.margin)
-        sent = [p for p in payloads if p.projections is not None]
-        if not sent or self.projected is None:
+        sent = [(p.texts, p.projections) for p in payloads if p.projections is not None]
+        if not sent or self.projections is None:
             return known
-        texts = len(self.setup.public)
-        parts = [(torch.arange(texts) if p.texts is None else p.texts, p.projections) for p in sent]
-        if self.config.gauge == "procrustes":
-            parts = self._turned(parts, state)
-        return replace(known, projections=combine_projections(parts, texts))
+        reference = state.get("known", {}).get("projections")
+        return replace(known, projections=self.projections.combine(sent, reference))
 
     def uplink_shapes(self) -> Shapes:
         """Return also the shape of the projections."""
         shapes = super().uplink_shapes()
-        return shapes if self.projected is None else {**shapes, "projections": self.projected}
+        if self.projections is None:
+            return shapes
+        return {**shapes, "projections": self.projections.shape}
 
     # The budget, and what fits into it.
 
@@ -145,75 +114,59 @@ class AdaLD(FedMD):
         capacity = self.config.usable * grant.rate_bps * self.config.uplink_seconds
         return min(grant.bits, capacity)
 
-    def bits(self, k: int, texts: Tensor | None = None, projected: bool = False) -> int:
-        """Return the size of a message about these public texts, None for all of them."""
-        shape = self.projected if projected else None
-        if texts is not None and shape is not None:
-            shape = (len(texts), *shape[1:])
-        return message_bits(
-            self.positions.within(texts),
-            k,
-            self.setup.width,
-            self.config.value_bits,
-            None if texts is None else len(texts),
-            shape,
-            self.projection_bits,
-        )
-
     @property
     def most(self) -> int:
         """Most entries of a prediction that are worth sending."""
         return min(self.config.k or self.config.k_max or self.setup.width, self.setup.width)
 
     @cached_property
+    def sizes(self) -> Sizes:
+        """Sizes of messages about the public texts."""
+        shape = None if self.projections is None else self.projections.shape
+        return Sizes(
+            self.positions, self.setup.width, self.config.value_bits, shape, self.projection_bits
+        )
+
+    @cached_property
     def wanted_bits(self) -> int:
         """Size of the message that a client means to send."""
-        return self.bits(self.most, projected=self.projected is not None)
+        return self.sizes.bits(self.most, projected=self.projections is not None)
 
     @cached_property
     def least_bits(self) -> int:
         """Size of the smallest message that is worth sending, about the longest texts."""
-        if self.config.k is not None:
-            return self.bits(self.config.k)
-        sizes = np.bincount(self.positions.text, minlength=len(self.setup.public))
-        longest = torch.from_numpy(np.sort(np.argsort(-sizes)[: self.config.min_texts]))
-        return min(self.bits(self.config.k_min), self.bits(self.config.k_min, longest))
+        bits, config = self.sizes.bits, self.config
+        if config.k is not None:
+            return bits(config.k)
+        return min(bits(config.k_min), bits(config.k_min, self.sizes.longest(config.min_texts)))
 
     def _fit(self, client: Client, budget: float) -> tuple[int, Tensor | None, bool] | None:
         """Return k, the texts (None: all) and whether projections go along; None: nothing fits."""
-        config, projected = self.config, self.projected is not None
-        fewest = self.most if config.k is not None else config.k_min
-        if projected and self.bits(fewest, projected=True) > budget:
-            client.notes["retreat"], projected = "without projections", False
-        if self.bits(fewest, projected=projected) <= budget:
-            if self.bits(self.most, projected=projected) <= budget:
-                return self.most, None, projected
-            # All entries need no index, so only up to one less does the size grow with k.
-            ks = range(fewest, self.most)
-            fitting = bisect_right(ks, budget, key=lambda k: self.bits(k, projected=projected))
-            return ks[fitting - 1], None, projected
+        config, sizes = self.config, self.sizes
+        fewest, retreat = config.k or config.k_min, ""
+        if self.projections is not None:
+            k = sizes.entries(fewest, self.most, budget, projected=True)
+            if k is not None:
+                return k, None, True
+            client.notes["retreat"] = "without projections"
+            retreat = "without projections, "
+        k = sizes.entries(fewest, self.most, budget, projected=False)
+        if k is not None:
+            return k, None, False
         if config.k is not None:
-            client.problem = f"k = {config.k} takes {self.bits(fewest)} bits of {budget:.0f}"
+            client.problem = f"k = {config.k} takes {sizes.bits(config.k)} bits of {budget:.0f}"
             return None
         rng = keyed.generator(self.setup.seed, "public part", client.round, client.index)
         order = torch.from_numpy(rng.permutation(len(self.setup.public)))
         least = min(config.min_texts, len(order))
-        counts = range(least, len(order))
-        fitting = bisect_right(counts, budget, key=lambda n: self.bits(fewest, order[:n]))
-        if fitting == 0:
+        texts = sizes.texts(order, fewest, least, budget)
+        if texts is None:
             client.problem = f"not even {least} public texts fit into {budget:.0f} bits"
             return None
-        dropped = "without projections, " if self.projected is not None else ""
-        client.notes["retreat"] = f"{dropped}fewer texts"
-        return fewest, order[: counts[fitting - 1]].sort().values, False
+        client.notes["retreat"] = f"{retreat}fewer texts"
+        return fewest, texts, False
 
-    def _gathered(
-        self,
-        client: Client,
-        k: int,
-        texts: Tensor | None,
-        projected: bool,
-    ) -> Knowledge:
+    def _gathered(self, client: Client, k: int, texts: Tensor | None, projected: bool) -> Knowledge:
         """Return the client's logits on these texts."""
         draw = None
         if self.config.selection == "random":
@@ -221,7 +174,8 @@ class AdaLD(FedMD):
             draw = torch.Generator().manual_seed(seed)
         public = client.public if texts is None else client.public.select(texts.numpy())
         seen = client.predict(public, self.taps)
-        known = gather(seen, self.positions_of(client.public), self.setup.width, k, self.form, draw)
+        positions = self.public_texts.positions_of(client.public)
+        known = gather(seen, positions, self.setup.width, k, self.form, draw)
         if known.projections is not None:
             # Its own basis, into which it will turn what comes down.
             client.state["projections"] = known.projections
@@ -233,89 +187,45 @@ class AdaLD(FedMD):
     # Projections.
 
     @cached_property
+    def projections(self) -> Projections | None:
+        """What is sent of low-rank projections, None if they are not."""
+        config, setup = self.config, self.setup
+        if config.projection_weight == 0.0:
+            return None
+        taps = Taps(config.tap, config.pooling)
+        return Projections.of(setup.server.model, len(setup.public), taps, config.gauge)
+
+    @property
     def taps(self) -> Taps | None:
         """Where projections are read, None if they are not."""
-        if self.config.projection_weight == 0.0:
-            return None
-        from airtune.learning.adapter import Taps
-
-        return Taps(self.config.tap, self.config.pooling)
-
-    @cached_property
-    def projected(self) -> tuple[int, int, int] | None:
-        """Shape of all texts' projections, [texts, taps, rank]; None if they are not sent."""
-        if self.taps is None:
-            return None
-        model = self.setup.server.model
-        return len(self.setup.public), len(self.taps.names(list(model.taps))), model.config.rank
+        return None if self.projections is None else self.projections.taps
 
     @property
     def projection_bits(self) -> ValueBits:
         """Of each of a projection's numbers."""
-        bits: ValueBits = self.config.projection_bits
-        return bits
+        return self.config.projection_bits
 
     @cached_property
     def objective(self) -> Distillation:
         """Logits, and projections where they are sent."""
-        config = self.config
-        return Distillation(
-            config.temperature,
-            config.projection_weight,
-            self.taps,
-            config.projection_temperature,
-            self.setup.width,
+        if self.projections is None:
+            return super().objective
+        return replace(
+            super().objective,
+            weight=self.config.projection_weight,
+            taps=self.taps,
+            projection_temperature=self.config.projection_temperature,
         )
 
-    def constants(self, client: Client) -> dict[str, Tensor]:
-        """Return how the projections that come down are turned into the client's basis."""
-        return self._rotation(self.said(client.heard).projections, client.state.get("projections"))
+    def constants(self, client: Client, known: Knowledge) -> dict[str, Tensor]:
+        """Return how the projections that came down are turned into the client's basis."""
+        if self.projections is None:
+            return {}
+        return self.projections.constants(known.projections, client.state.get("projections"))
 
     def server_constants(self, known: Knowledge, state: State) -> dict[str, Tensor]:
         """Return how combined projections are turned into the server's basis."""
-        if self.taps is None or self.config.gauge == "shared":
+        if self.projections is None or self.config.gauge == "shared":
             return {}
-        learner = self.setup.server
-        seen = learner.predict(state["server"], self.setup.public, self.taps)
-        own = gather(seen, self.positions, self.setup.width, 1).projections
-        return self._rotation(known.projections, own)
-
-    def _rotation(self, given: Tensor | None, own: Tensor | None) -> dict[str, Tensor]:
-        if self.projected is None or self.config.gauge == "shared":
-            return {}
-        _, taps, rank = self.projected
-        if given is None or own is None:
-            return {"rotation": torch.full((taps, rank, rank), torch.nan)}
-        return {"rotation": rotation(given, own)}
-
-    def _turned(
-        self, parts: Sequence[tuple[Tensor, Tensor]], state: State
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Turn each sender's projections onto the last combined ones, else the first sender's."""
-        assert self.projected is not None
-        reference = state.get("known", {}).get("projections")
-        turned = []
-        for texts, each in parts:
-            whole = torch.full(self.projected, torch.nan)
-            whole[texts] = each
-            reference = whole if reference is None else reference
-            turn = rotation(whole, reference)
-            turned.append((texts, torch.einsum("ntr,trs->nts", each, turn)))
-        return turned
-
-    def _check_projections(self) -> None:
-        assert self.taps is not None
-        for learner in (self.setup.server, *self.setup.models):
-            model = learner.model
-            shape = len(self.taps.names(list(model.taps))), model.config.rank
-            if not model.taps or model.config.kind != "lora":
-                raise UserError(
-                    "method.projection_weight: projections are those of LoRA; use adapter.kind "
-                    "lora, or set the weight to 0."
-                )
-            if self.projected is not None and shape != self.projected[1:]:
-                raise UserError(
-                    f"method.projection_weight: '{model.backbone.name}' has {shape[0]} projections "
-                    f"of rank {shape[1]}, the server's model {self.projected[1]} of rank "
-                    f"{self.projected[2]}; use tap: last, and equal ranks."
-                )
+        own = self.server_knowledge(state, k=1).projections
+        return self.projections.constants(known.projections, own)

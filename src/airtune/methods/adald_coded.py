@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -14,9 +13,9 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from airtune import keyed
-from airtune.learning.distillation import Distillation
 from airtune.learning.knowledge import Knowledge, gather, remembering
-from airtune.methods.adald import AdaLD, AdaptiveConfig
+from airtune.methods.adald import AdaLD
+from airtune.methods.adaptive import AdaptiveConfig, largest
 from airtune.methods.method import Client, MethodConfig, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
@@ -71,17 +70,11 @@ class AdaLDCoded(AdaLD):
 
     Config: ClassVar[type[MethodConfig]] = AdaLDCodedConfig
     uplink_payload: ClassVar[type] = CodedLogits
-    _last_said: tuple[CodedLogits, SparseLogits, Reference] | None = None
+    _last_said: tuple[CodedLogits, Knowledge, Reference] | None = None
     _last_own: tuple[Tensor | None, Any] | None = None
 
-    taps = None
-    projected = None
+    projections = None
     projection_bits: ValueBits = 16
-
-    @cached_property
-    def objective(self) -> Distillation:
-        """Logits alone."""
-        return Distillation(self.config.temperature, width=self.setup.width)
 
     @property
     def most(self) -> int:
@@ -100,7 +93,7 @@ class AdaLDCoded(AdaLD):
         values, index = known["values"][:, :MOST_ENTRIES], known["index"][:, :MOST_ENTRIES]
         return self._code(values, index, reference, state["version"], texts)[0]
 
-    def said(self, payload: Any) -> SparseLogits:
+    def said(self, payload: Any) -> Knowledge:
         """Read what came down, once for all who heard it."""
         return self._said(payload)[0]
 
@@ -110,7 +103,7 @@ class AdaLDCoded(AdaLD):
         version, (_, reference) = client.heard.version, self._said(client.heard)
         budget, asked = self.budget_bits(grant), self.asked(version)
         public = client.public.select(asked.sort().values.numpy())
-        positions = self.positions_of(client.public)
+        positions = self.public_texts.positions_of(client.public)
         known = gather(client.predict(public), positions, self.setup.width, self.most, self.form)
 
         def coded(k: int, texts: int) -> tuple[CodedLogits, float]:
@@ -123,16 +116,16 @@ class AdaLDCoded(AdaLD):
         payload, model_bits = coded(k, texts)
         if _size(payload) > budget and _size(coded(fewest, texts)[0]) <= budget:
             ks = range(fewest, self.most)
-            k = ks[bisect_right(ks, budget, key=lambda k: _size(coded(k, texts)[0])) - 1]
+            k = largest(ks, lambda k: _size(coded(k, texts)[0]), budget) or fewest
             payload, model_bits = coded(k, texts)
         elif _size(payload) > budget:
             counts = range(min(self.config.min_texts, texts), texts)
-            fitting = bisect_right(counts, budget, key=lambda n: _size(coded(fewest, n)[0]))
-            if fitting == 0 or self.config.k is not None:
+            fitting = largest(counts, lambda n: _size(coded(fewest, n)[0]), budget)
+            if fitting is None or self.config.k is not None:
                 client.problem = f"{_size(payload)} bits do not fit into {budget:.0f}"
                 return None
             client.notes["retreat"] = "fewer texts"
-            k, texts = fewest, counts[fitting - 1]
+            k, texts = fewest, fitting
             payload, model_bits = coded(k, texts)
         client.notes |= {"k": k, "texts": texts, "model_bits": round(model_bits, 1)}
         return payload
@@ -171,9 +164,9 @@ class AdaLDCoded(AdaLD):
     def least_bits(self) -> int:
         """Size of the smallest message that is worth sending, if coding gained nothing."""
         if self.config.k is not None:
-            return self.bits(self.config.k)
+            return self.sizes.bits(self.config.k)
         texts = torch.arange(min(self.config.min_texts, len(self.setup.public)))
-        return self.bits(self.config.k_min, texts)
+        return self.sizes.bits(self.config.k_min, texts)
 
     def predicted_texts(self, state: State) -> int:
         """Return how many texts clients are asked about."""
@@ -185,7 +178,7 @@ class AdaLDCoded(AdaLD):
         bits = self.config.value_bits
         return CodedLogits.of(values, index, reference, bits, version, texts)
 
-    def _said(self, payload: CodedLogits) -> tuple[SparseLogits, Reference]:
+    def _said(self, payload: CodedLogits) -> tuple[Knowledge, Reference]:
         """Return what a broadcast says, and the reference that it makes; kept for the last one."""
         if self._last_said is None or self._last_said[0] is not payload:
             whole = Reference.nothing(len(self.positions) if payload.texts else 0, self.setup.width)
@@ -194,7 +187,7 @@ class AdaLDCoded(AdaLD):
             reference = Reference(values.gather(1, order), index.gather(1, order), whole.width)
             if not payload.texts:
                 reference = Reference.nothing(len(self.positions), self.setup.width)
-            self._last_said = payload, SparseLogits(values, index, self.setup.width), reference
+            self._last_said = payload, Knowledge(values, index, self.setup.width), reference
         return self._last_said[1:]
 
     def _own_broadcast(self, state: State) -> CodedLogits:

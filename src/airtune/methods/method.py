@@ -18,6 +18,7 @@ from airtune.learning.config import TrainConfig
 from airtune.learning.data.examples import Examples
 from airtune.learning.optimiser import Moments
 from airtune.learning.phase import Phase, supervised
+from airtune.learning.projections import Taps
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
@@ -27,8 +28,9 @@ from airtune.scheduling.selection import choose_randomly
 from airtune.wire import Dense, Payload, Shapes, ValueType, encode
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
-    from airtune.learning.adapter import Adapter, Taps
-    from airtune.learning.learner import Assignment, Learner, Prediction
+    from airtune.learning.adapter import Adapter
+    from airtune.learning.learner import Assignment, Learner
+    from airtune.learning.prediction import Prediction
 
 State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
 
