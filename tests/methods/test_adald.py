@@ -246,6 +246,17 @@ def test_vocabularies_padded_to_unequal_sizes_are_cut_to_the_smaller(
         assert int(progress._state["known"]["index"].max()) == 399
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_a_message_without_projections_arrives_whatever_their_bits(execute, weight):
+    method = ADALD | {"projection_bits": 4, "projection_weight": weight, "uplink_seconds": 0.05}
+    room = {"snr_db": [0, 5], "bandwidth_hz": 200e3, "packet_error": 0.0}
+    _, _, _, uploads = execute(method, cell=room)
+    sent = [row for row in uploads if row["bits"]]
+    assert {row["status"] for row in sent} == {"delivered"}
+    if weight:
+        assert any("without projections" in row["notes"].get("retreat", "") for row in sent)
+
+
 @pytest.mark.parametrize(
     ("method", "hostile"),
     [

@@ -176,7 +176,7 @@ class AdaLD(FedMD):
         seen = client.predict(public, self.taps)
         positions = self.public_texts.positions_of(client.public)
         known = gather(seen, positions, self.setup.width, k, self.form, draw)
-        if known.projections is not None:
+        if known.projections is not None and self.config.gauge == "procrustes":
             # Its own basis, into which it will turn what comes down.
             client.state["projections"] = known.projections
         if texts is not None:

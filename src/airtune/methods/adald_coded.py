@@ -39,6 +39,11 @@ class AdaLDCodedConfig(AdaptiveConfig):
         "mag", description="how the server combines what clients sent"
     )
     downlink: Literal["ensemble"] = Option("ensemble", description="what clients learn from")
+    k: PositiveInt | None = Option(
+        None,
+        le=MOST_ENTRIES,
+        description="entries of each prediction; default: as many as the channel carries",
+    )
     k_max: PositiveInt | None = Option(
         12, le=MOST_ENTRIES, description=f"most; null: all, at most {MOST_ENTRIES}"
     )

@@ -87,8 +87,6 @@ class Sizes:
         def size(k: int) -> int:
             return self.bits(k, projected=projected)
 
-        if size(fewest) > budget:
-            return None
         # All entries need no index, so only up to one less does the size grow with k.
         return most if size(most) <= budget else largest(range(fewest, most), size, budget)
 

@@ -54,9 +54,11 @@ class FedMD(Distilling):
     def accept(self, state: State, payload: Any) -> Any:
         """Refuse logits that are not about as many predictions as their texts have."""
         del state
-        sent = payload.value_bits, payload.projection_bits
-        if sent != (self.config.value_bits, self.projection_bits):
-            raise WireError(f"numbers have {sent} bits, not those of this method.")
+        sent, known = [payload.value_bits], [self.config.value_bits]
+        if payload.projections is not None:
+            sent, known = [*sent, payload.projection_bits], [*known, self.projection_bits]
+        if sent != known:
+            raise WireError(f"numbers have {sent} bits, not {known}.")
         self.check_size(payload)
         expected = self.positions.within(payload.texts)
         if len(payload.values) != expected:
