@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from airtune import keyed
@@ -24,6 +25,7 @@ from airtune.learning.data.partition import Shares, partition
 from airtune.learning.data.sources import Table, load_table
 from airtune.learning.learner import Learner
 from airtune.learning.memory import keep_freed_memory
+from airtune.learning.prototypes import take_shots, with_prototypes
 from airtune.methods.method import Method, Setup, Work
 from airtune.methods.registry import find
 from airtune.radio.cell import Cell
@@ -53,8 +55,9 @@ def build(experiment: Experiment) -> Parts:
     _check_models(experiment, method_class)
     device = _device(experiment.machine)
     table = load_table(experiment.data, seed, method_class.needs_public)
+    table, shots = take_shots(table, _shots(experiment), seed)
     shares = partition(table.train, experiment.clients, seed)
-    models = _Models(experiment, table, device)
+    models = _Models(experiment, table, shots, device)
     kinds = [
         models.kind(config, experiment.adapter, shares)
         for config in experiment.clients.models or (experiment.model,)
@@ -107,6 +110,12 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
     )
 
 
+def _shots(experiment: Experiment) -> int:
+    """Return how many labelled examples of each class some model's head is made of."""
+    models = [experiment.model, *(experiment.clients.models or ()), experiment.server.model]
+    return max((model.prototypes or 0 for model in models if model is not None), default=0)
+
+
 def _check_models(experiment: Experiment, method: type[Method]) -> None:
     """Refuse unequal models where adapters travel."""
     if method.own_models:
@@ -146,9 +155,17 @@ def _check_lengths(limits: Sequence[int]) -> None:
 class _Models:
     """The models of an experiment and its texts in their tokens, each loaded once."""
 
-    def __init__(self, experiment: Experiment, table: Table, device: torch.device) -> None:
+    def __init__(
+        self, experiment: Experiment, table: Table, shots: pd.DataFrame, device: torch.device
+    ) -> None:
         self._experiment, self._table, self._device = experiment, table, device
-        self._frames = {"train": table.train, "test": table.test, "public": table.public}
+        self._frames = {
+            "train": table.train,
+            "test": table.test,
+            "public": table.public,
+            "shots": shots,
+        }
+        self._backbones: dict[str, Backbone] = {}
         self._learners: dict[tuple[str, str], Learner] = {}
         self._tokens: dict[tuple[str, int, str], Examples] = {}
 
@@ -173,7 +190,9 @@ class _Models:
 
     def tokens(self, model: ModelConfig, part: str) -> Examples:
         """Return the texts of a part of the data as this model reads them."""
-        backbone = self._backbone(model)
+        return self._tokenised(self._backbone(model), model, part)
+
+    def _tokenised(self, backbone: Backbone, model: ModelConfig, part: str) -> Examples:
         limit = min(model.max_tokens, backbone.longest)
         key = backbone.source, limit, part
         if key not in self._tokens:
@@ -182,8 +201,15 @@ class _Models:
         return self._tokens[key]
 
     def _backbone(self, model: ModelConfig) -> Backbone:
-        task, classes = self._table.task, len(self._table.classes) or None
-        return load_backbone(model, task, classes, self._device)
+        key = model.model_dump_json()
+        if key not in self._backbones:
+            task, classes = self._table.task, len(self._table.classes)
+            backbone = load_backbone(model, task, classes or None, self._device)
+            if model.prototypes is not None:
+                shots = self._tokenised(backbone, model, "shots")
+                backbone = with_prototypes(backbone, shots, classes)
+            self._backbones[key] = backbone
+        return self._backbones[key]
 
 
 def _device(machine: MachineConfig) -> torch.device:

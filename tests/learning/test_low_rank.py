@@ -159,8 +159,12 @@ def test_matrices_are_those_with_both_factors_in_their_order():
     ]
     assert low_rank.matrices(names) == ["z", "a"]
     assert low_rank.matrices([]) == []
-    # The docstring's type is Iterable: one that can be read only once has to do.
-    assert low_rank.matrices(iter(names)) == ["z", "a"]
+
+
+def test_matrices_are_found_in_names_that_can_be_read_only_once():
+    # Found a bug: the signature says Iterable, but names are read twice.
+    names = iter(["z.lora_A.weight", "z.lora_B.weight"])
+    assert low_rank.matrices(names) == ["z"]
 
 
 def test_factors_are_found_by_name():
@@ -209,12 +213,11 @@ def drop_error(a, b):
 def test_what_dropping_costs_is_known_from_norms_if_a_side_is_orthogonal(seed):
     made = kinds(seed)
     true, predicted, best = drop_error(*made["independent"])
-    assert true == pytest.approx(predicted, rel=0.3)
+    assert true == pytest.approx(predicted, rel=0.15)
     assert best < true < 1.5 * best
 
     true, predicted, best = drop_error(*made["rotated"])
-    assert true > 5 * best  # and mostly larger than sending nothing
-    assert abs(true - predicted) > 0.5 * true
+    assert true > 5 and predicted > 5  # sending nothing costs 1
 
     true, predicted, best = drop_error(*made["one side"])
     assert true == pytest.approx(predicted, rel=1e-10)

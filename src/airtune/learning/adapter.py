@@ -157,8 +157,11 @@ class AdaptedModel:
         return model.eval()
 
     def _peft_config(self) -> peft.PeftConfig:
+        task: str | None = "SEQ_CLS" if self.task == "classification" else "CAUSAL_LM"
+        if self.backbone.frozen_head:
+            task = None  # else peft would train whatever is called a classifier
         shared: dict[str, Any] = {
-            "task_type": "SEQ_CLS" if self.task == "classification" else "CAUSAL_LM",
+            "task_type": task,
             "target_modules": self.config.targets,
             "modules_to_save": list(self.backbone.fresh) or None,
             "base_model_name_or_path": self.backbone.source,

@@ -45,6 +45,7 @@ class Backbone:
     pooling: str
     dtype: str
     layers: int | None = None  # of the checkpoint's, where it is cut
+    frozen_head: bool = False
 
     @property
     def longest(self) -> int:

@@ -31,6 +31,11 @@ class ModelConfig(Config):
         None,
         description="use only so many layers, from the bottom: a smaller model for weak devices",
     )
+    prototypes: PositiveInt | None = Field(
+        None,
+        description="a frozen head instead of one that trains and travels: each class' mean among "
+        "so many labelled examples, which everybody has and no client learns from",
+    )
     max_tokens: int = Field(128, ge=8, description="longer texts are cut to this many tokens")
 
 

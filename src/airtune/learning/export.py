@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors.torch import save_file
+
 from airtune.learning import pooled
 from airtune.learning.adapter import AdaptedModel, Adapter
 from airtune.learning.pooled import PooledClassifier
@@ -19,8 +21,14 @@ SOURCE = {source!r}
 def base_model(source: str = SOURCE) -> PooledClassifier:
     """Return the frozen model that the adapter belongs to; load the adapter on it with peft."""
     encoder = AutoModel.from_pretrained(source, dtype={dtype!r}{cut})
-    return PooledClassifier(encoder, {classes}, {pooling!r}, {normalise}).eval()
+    model = PooledClassifier(encoder, {classes}, {pooling!r}, {normalise}){head}
+    return model.eval()
 '''
+
+_LOADER = "from safetensors.torch import load_file"
+_HEAD = """
+    head = load_file(Path(__file__).parent / "head.safetensors")
+    model.classifier.load_state_dict(head)"""
 
 _README = """# Adapter trained with airtune
 
@@ -54,6 +62,10 @@ def write_adapter(
             "from transformers.modeling_outputs",
             "from transformers import AutoModel\nfrom transformers.modeling_outputs",
         )
+        if model.backbone.frozen_head:
+            save_file(module.classifier.state_dict(), folder / "head.safetensors")
+            more = "from pathlib import Path", "import torch", _LOADER
+            text = text.replace("import torch", "\n".join(more), 1)
         text += _BASE.format(
             source=source,
             dtype=dtype,
@@ -61,6 +73,7 @@ def write_adapter(
             classes=module.classifier.out_features,
             pooling=module.pooling,
             normalise=module.normalise,
+            head=_HEAD if model.backbone.frozen_head else "",
         )
         (folder / "base_model.py").write_text(text, encoding="utf-8")
         imports, base = "from base_model import base_model  # in this folder", "base_model()"

@@ -26,6 +26,12 @@ class PooledClassifier(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, **ignored: object
     ) -> SequenceClassifierOutput:
         """Return logits [rows, classes] for tokens [rows, length]."""
+        return SequenceClassifierOutput(
+            logits=self.classifier(self.features(input_ids, attention_mask))
+        )
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return what the head reads, [rows, width]."""
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
         hidden = output.last_hidden_state.float()
         if self.pooling == "mean":
@@ -38,4 +44,4 @@ class PooledClassifier(nn.Module):
             pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
         if self.normalise:
             pooled = nn.functional.normalize(pooled, dim=-1) * pooled.shape[-1] ** 0.5
-        return SequenceClassifierOutput(logits=self.classifier(pooled))
+        return pooled
