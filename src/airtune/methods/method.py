@@ -210,8 +210,7 @@ class Method:
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Return the server's state made of what arrived; called also when nothing did."""
         arrived = [delivery for delivery in deliveries if delivery.payload is not None]
-        mean = weighted_mean([(each.weight, each.payload.tensors) for each in arrived])
-        return {**state, "shared": {**state["shared"], **mean}}
+        return {**state, "shared": {**state["shared"], **weighted_mean(arrived)}}
 
     # What a payload may speak of: decoding refuses everything else.
 
@@ -268,15 +267,15 @@ class Method:
         return 8 * len(encode(Dense(self.shared(self.setup.initial), self.config.value_type)))
 
 
-def weighted_mean(parts: Sequence[tuple[float, Mapping[str, Tensor]]]) -> Adapter:
-    """Return ``sum_n w_n theta_n / sum_n w_n`` of (w, tensors), each tensor over who has it."""
+def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:
+    """Return ``sum_n w_n theta_n / sum_n w_n`` of what arrived, each tensor over its senders."""
     totals: dict[str, float] = {}
-    for weight, tensors in parts:
-        for name in tensors:
-            totals[name] = totals.get(name, 0.0) + weight
+    for delivery in deliveries:
+        for name in delivery.payload.tensors:
+            totals[name] = totals.get(name, 0.0) + delivery.weight
     mean: Adapter = {}
-    for weight, tensors in parts:
-        for name, tensor in tensors.items():
-            part = tensor * (weight / totals[name])
+    for delivery in deliveries:
+        for name, tensor in delivery.payload.tensors.items():
+            part = tensor * (delivery.weight / totals[name])
             mean[name] = mean[name] + part if name in mean else part
     return mean

@@ -1,8 +1,7 @@
-"""Uploads of rank components: what methods that send parts of a LoRA share."""
+"""What methods share whose clients send rank components of their LoRA."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,11 +11,17 @@ from pydantic import Field as Option
 from torch import Tensor
 
 from airtune.errors import UserError
-from airtune.learning.components import Components, Pool, Sent
-from airtune.methods.method import Client, Delivery, Method, MethodConfig, Setup, State
-from airtune.methods.method import weighted_mean as mean_of
-from airtune.radio.grant import Grant
-from airtune.scheduling.latency import Pieces
+from airtune.learning.components import Components, Sent
+from airtune.methods.method import (
+    Client,
+    Delivery,
+    Method,
+    MethodConfig,
+    Setup,
+    State,
+    weighted_mean,
+)
+from airtune.scheduling.plan import Plan
 from airtune.wire import Dense, Payload, RankSlices, Shapes, ValueBits
 from airtune.wire.rank_slices import SLICES, empty_bits, slice_bits
 
@@ -25,33 +30,18 @@ if TYPE_CHECKING:
 
 
 class SlicesConfig(MethodConfig):
-    """What is sent of a LoRA's components, and how it is averaged."""
+    """Options of methods that send components."""
 
     private: list[str] = Option(
         [], description="patterns of tensors that never leave a client, such as classifier.*"
     )
-    pool: Pool = Option(
-        "matrix", description="keep as many components of each matrix, or the best of all"
-    )
-    kept_ratio: float = Option(1.0, gt=0, le=1, description="rho, most that is kept of components")
-    send: Literal["delta", "value"] = Option(
-        "delta", description="changes of kept components, or their new values"
-    )
-    average: Literal["senders", "total"] = Option(
-        "senders", description="Z: mean over who sent a component, or 1 (no change, or a zero)"
-    )
-    error_feedback: float = Option(
-        0.0, ge=0, le=1, description="share of what was not sent that is owed in the next round"
-    )
-    train_a: bool = Option(True, description="false: LoRA's A stays as it started (FFA-LoRA)")
     value_bits: Literal[16, 32] = Option(32, description="of a number, both ways")
 
 
 class SlicedLora(Method):
-    """Federated averaging, component by component, of the slices that clients send.
+    """Clients send slices of LoRA's factors, and whole what is no factor; a subclass combines them.
 
-    A subclass says what a component is worth (:meth:`scores`), and may say when the scheduler
-    needs to hear of it (:attr:`reports`).
+    Everybody starts a round from the broadcast factors, so component i means the same everywhere.
     """
 
     Config: ClassVar[type[MethodConfig]] = SlicesConfig
@@ -70,91 +60,51 @@ class SlicedLora(Method):
 
     # What a subclass says.
 
-    def scores(self, client: Client, learned: Adapter, started: Adapter) -> Tensor:
-        """Return each component's importance, [components]."""
-        del client
-        return self.components.changes(learned, started)
+    def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
+        """Return the shared factors made of what arrived.
+
+        Weights are shares of all who were asked, so they sum to less than one where some is lost.
+        """
+        raise NotImplementedError
 
     @property
-    def reports(self) -> bool:
-        """Whether uploads tell the scheduler what each piece weighs."""
-        return False
+    def pieces(self) -> int:
+        """How many pieces tell a scheduler what they weigh; none by default."""
+        return 0
 
     # The hooks.
 
-    def broadcast(self, state: State, plan: Any) -> Payload:
+    def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return the whole shared adapter."""
         del plan
         return Dense(state["shared"], "float32" if self.config.value_bits == 32 else "float16")
 
-    def upload(self, client: Client, grant: Grant) -> Payload | None:
-        """Send the slices that count, as many as fit."""
-        own = client.state.get("private", {})
-        started = {**self.setup.initial, **client.heard.tensors, **own}
-        self.keep_private(client)
-        learned = self._with_debt(client)
-        squares = self.scores(client, learned, started) ** 2
-        errors, ranking = self.components.ranked(squares, self.config.pool)
-        count = self._fitting(ranking, grant.bits)
-        if count == 0:
-            client.problem = f"not one piece of the adapter fits into {grant.bits:.0f} bits"
-            return None
-        kept = torch.zeros(len(self.components), dtype=torch.bool)
-        kept[ranking[:count].reshape(-1)] = True
-        dropped, moved = self.components.errors(learned, started, kept)
-        client.notes |= {
-            "kept": float(kept.double().mean()),
-            "moved": math.sqrt(moved),
-            "drop_error": dropped / moved if moved else 0.0,
-        }
-        slices = self.components.slices(learned)
-        if self.config.send == "delta":
-            before = self.components.slices(started)
-            slices = {matrix: rows - before[matrix] for matrix, rows in slices.items()}
-        return self._message(client, slices, kept, errors / errors.sum().clamp(min=1e-30))
-
-    def _message(
-        self, client: Client, slices: Mapping[str, Tensor], kept: Tensor, errors: Tensor
-    ) -> Payload:
-        """Return the kept of all slices, and note what is owed."""
-        by_matrix = self.components.by_matrix(kept)
-        sent = {matrix: rows[by_matrix[matrix]] for matrix, rows in slices.items()}
-        if self.config.error_feedback > 0.0:
-            client.state["owed"] = {
-                matrix: torch.where(by_matrix[matrix][:, None], 0.0, rows)
-                for matrix, rows in slices.items()
-            }
-        scores = errors.float() if self.reports else None
-        rest = self.rest(client.adapter)
-        return RankSlices(kept, sent, self.components.parts, self.value_bits, scores, rest)
-
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
-        """Average each component over those who sent it; note the covariance that is left out."""
+        """Combine components, and average whole tensors over those who sent them."""
         total = sum(each.weight for each in deliveries if each.grant is not None)
-        arrived = [delivery for delivery in deliveries if delivery.payload is not None]
+        arrived = [each for each in deliveries if each.payload is not None]
         if not arrived:
             return {**state, "notes": {}}
-        old, components = state["shared"], self.components
         sent = [
             Sent(each.weight / total, each.payload.kept, each.payload.slices) for each in arrived
         ]
-        is_delta = self.config.send == "delta"
-        combine = components.added if is_delta else components.replaced
-        slices = combine(components.slices(old), sent, self.config.average == "senders")
-        rest = mean_of([(each.weight, each.payload.rest) for each in arrived])
-        notes = components.covariance({**self.setup.initial, **old}, sent, is_delta)
-        return {**state, "shared": {**old, **components.tensors(slices), **rest}, "notes": notes}
+        old = {**self.setup.initial, **state["shared"]}
+        new = {**self.combine(old, sent), **weighted_mean(arrived)}
+        return {**state, "shared": {**state["shared"], **new}, "notes": self.notes(old, sent)}
+
+    def notes(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, float]:
+        """Return what the ledger says of the round."""
+        del old, sent
+        return {}
 
     def uplink_shapes(self) -> Shapes:
-        """Return matrices with the parts of their slices, the rest, and the scores."""
+        """Return matrices with the parts of their slices, whole tensors, and the scores."""
         components = self.components
         shapes: dict[str, tuple[int, ...]] = {
             SLICES + matrix: (components.rank, *parts) for matrix, parts in components.parts.items()
         }
-        shapes |= {name: tuple(t.shape) for name, t in self.rest(self.setup.initial).items()}
-        if self.reports:
-            shapes["scores"] = (components.pieces(self.config.pool),)
-        return shapes
+        shapes |= {name: tuple(t.shape) for name, t in self.whole(self.setup.initial).items()}
+        return shapes | ({"scores": (self.pieces,)} if self.pieces else {})
 
     def downlink_shapes(self) -> Shapes:
         """Return the shapes of the shared adapter."""
@@ -162,22 +112,28 @@ class SlicedLora(Method):
 
     # What the hooks share.
 
-    @property
-    def private(self) -> Sequence[str]:
-        """Patterns of tensors that never leave a client; a frozen A has no need to."""
-        return [*self.config.private, *([] if self.config.train_a else ["*.lora_A.*"])]
+    def started(self, client: Client) -> Adapter:
+        """Return the adapter that a client began the round with."""
+        own = client.state.get("private", {})
+        return {**self.setup.initial, **client.heard.tensors, **own}
 
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """Names of the tensors that train."""
-        return tuple(
-            name for name in self.setup.initial if self.config.train_a or ".lora_A." not in name
-        )
+    def message(
+        self,
+        client: Client,
+        slices: Mapping[str, Tensor],
+        kept: Tensor,
+        scores: Tensor | None = None,
+    ) -> RankSlices:
+        """Return the ``kept`` [components] of all slices [rank, width] of each matrix."""
+        by_matrix = self.components.by_matrix(kept)
+        sent = {matrix: rows[by_matrix[matrix]] for matrix, rows in slices.items()}
+        whole = self.whole(client.adapter)
+        return RankSlices(kept, sent, self.components.parts, self.value_bits, scores, whole)
 
-    def rest(self, adapter: Mapping[str, Tensor]) -> Adapter:
-        """Return what is shared and no component: a head. It travels whole."""
+    def whole(self, adapter: Mapping[str, Tensor]) -> Adapter:
+        """Return what is shared and no component: a head."""
         names = self.components.names
-        return {n: tensor for n, tensor in self.shared(adapter).items() if n not in names}
+        return {name: t for name, t in self.shared(adapter).items() if name not in names}
 
     @property
     def value_bits(self) -> ValueBits:
@@ -186,36 +142,18 @@ class SlicedLora(Method):
         return bits
 
     @cached_property
-    def dense_bits(self) -> int:
-        """Size of an upload of everything."""
-        return int(self.pieces.whole)
+    def fixed_bits(self) -> int:
+        """Size of an upload without any component."""
+        return empty_bits(self.uplink_shapes(), self.value_bits, self.whole(self.setup.initial))
 
     @cached_property
-    def pieces(self) -> Pieces:
-        """What an upload is made of, for a scheduler; the fewest are one of each matrix."""
-        fixed = empty_bits(self.uplink_shapes(), self.value_bits, self.rest(self.setup.initial))
-        if self.config.pool == "all":
-            return Pieces(fixed, self._component_bits.double().numpy(), len(self.components.parts))
-        each = self._component_bits.view(-1, self.components.rank).sum(0)
-        return Pieces(fixed, each.double().numpy(), 1)
-
-    @cached_property
-    def _component_bits(self) -> Tensor:
+    def component_bits(self) -> Tensor:
+        """Sizes of the components, [components]."""
         parts = self.components.parts.values()
         each = torch.tensor([slice_bits(widths, self.value_bits) for widths in parts])
         return each.repeat_interleave(self.components.rank)
 
-    def _with_debt(self, client: Client) -> Adapter:
-        """Return what was learned, with the decayed changes that were not sent before."""
-        owed = client.state.get("owed")
-        if owed is None:
-            return client.adapter
-        now = self.components.slices(client.adapter)
-        whole = {m: rows + self.config.error_feedback * owed[m] for m, rows in now.items()}
-        return {**client.adapter, **self.components.tensors(whole)}
-
-    def _fitting(self, ranking: Tensor, budget: float) -> int:
-        """Return how many pieces are sent within a budget of bits."""
-        sizes = self.pieces.fixed_bits + self._component_bits[ranking].sum(1).cumsum(0)
-        most = math.ceil(self.config.kept_ratio * len(ranking) - 1e-9)
-        return min(int((sizes <= budget).sum()), most)
+    @cached_property
+    def dense_bits(self) -> int:
+        """Size of an upload of everything."""
+        return self.fixed_bits + int(self.component_bits.sum())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -11,14 +13,17 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from airtune import keyed
+from airtune.learning.components import Pool, Sent
 from airtune.learning.orthogonality import Form, Orthogonal
 from airtune.learning.phase import Phase, supervised
 from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
 from airtune.methods.slices import SlicedLora, SlicesConfig
 from airtune.radio.cell import Links
-from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Upload
+from airtune.radio.grant import Grant
+from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
 from airtune.scheduling.plan import Plan
 from airtune.scheduling.selection import choose_randomly
+from airtune.wire import Payload
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
@@ -34,6 +39,20 @@ class SoftConfig(SlicesConfig, LatencyConfig):
     score: Literal["change", "norm", "random"] = Option(
         "change", description="a component's importance: norm of its change, norm, or chance"
     )
+    pool: Pool = Option(
+        "matrix", description="keep as many components of each matrix, or the best of all"
+    )
+    kept_ratio: float = Option(1.0, gt=0, le=1, description="rho, most that is kept of components")
+    send: Literal["delta", "value"] = Option(
+        "delta", description="changes of kept components, or their new values"
+    )
+    average: Literal["senders", "total"] = Option(
+        "senders", description="Z: mean over who sent a component, or 1 (no change, or a zero)"
+    )
+    error_feedback: float = Option(
+        0.0, ge=0, le=1, description="share of what was not sent that is owed in the next round"
+    )
+    train_a: bool = Option(True, description="false: LoRA's A stays as it started (FFA-LoRA)")
 
 
 class Soft(SlicedLora):
@@ -56,7 +75,9 @@ class Soft(SlicedLora):
         super().__init__(config, setup)
         weights = setup.examples / setup.examples.sum()
         asked = min(setup.per_round, len(weights))
-        self.scheduler = LatencyScheduler(config, setup.cell, self.pieces, weights, asked)
+        self.scheduler = LatencyScheduler(config, setup.cell, self._sizes, weights, asked)
+
+    # The hooks.
 
     def start(self) -> State:
         """Return the shared adapter and the scheduler's queues."""
@@ -74,7 +95,51 @@ class Soft(SlicedLora):
         config, objective = self.config, supervised
         if config.orthogonality > 0.0:
             objective = Orthogonal(config.orthogonality, config.penalty)
-        return [Phase(client.data, objective, self.setup.train.local_steps, self.trained)]
+        trained = tuple(n for n in client.adapter if config.train_a or ".lora_A." not in n)
+        return [Phase(client.data, objective, self.setup.train.local_steps, trained)]
+
+    def upload(self, client: Client, grant: Grant) -> Payload | None:
+        """Send the slices that count, as many as fit."""
+        started = self.started(client)
+        self.keep_private(client)
+        learned = self._with_debt(client)
+        squares = self.scores(client, learned, started) ** 2
+        errors, ranking = self.components.ranked(squares, self.config.pool)
+        count = self._fitting(ranking, grant.bits)
+        if count == 0:
+            client.problem = f"not one piece of the adapter fits into {grant.bits:.0f} bits"
+            return None
+        kept = torch.zeros(len(self.components), dtype=torch.bool)
+        kept[ranking[:count].reshape(-1)] = True
+        dropped, moved = self.components.errors(learned, started, kept)
+        client.notes |= {
+            "kept": float(kept.double().mean()),
+            "moved": math.sqrt(moved),
+            "drop_error": dropped / moved if moved else 0.0,
+        }
+        slices, before = self.components.slices(learned), self.components.slices(started)
+        if self.config.error_feedback > 0.0:
+            there = self.components.by_matrix(kept)
+            client.state["owed"] = {
+                matrix: torch.where(there[matrix][:, None], 0.0, rows - before[matrix])
+                for matrix, rows in slices.items()
+            }
+        if self.config.send == "delta":
+            slices = {matrix: rows - before[matrix] for matrix, rows in slices.items()}
+        shares = (errors / errors.sum().clamp(min=1e-30)).float() if self.pieces else None
+        return self.message(client, slices, kept, shares)
+
+    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
+        """Average what arrived, and go on with the queues."""
+        uploads = [
+            Upload(d.client, d.seconds, d.grant.rate_bps, d.payload and d.payload.scores)
+            for d in deliveries
+            if d.grant is not None
+        ]
+        after = self.scheduler.after(state["schedule"], uploads)
+        return super().aggregate({**state, "schedule": after}, deliveries)
+
+    # Their parts.
 
     def scores(self, client: Client, learned: Adapter, started: Adapter) -> Tensor:
         """Return each component's importance, [components]."""
@@ -86,17 +151,47 @@ class Soft(SlicedLora):
         draw = torch.Generator().manual_seed(seed)
         return torch.rand(len(self.components), generator=draw, dtype=torch.float64)
 
-    @property
-    def reports(self) -> bool:
-        """Whether uploads tell the scheduler what each piece weighs."""
-        return self.config.control in ("tsfa", "round")
+    def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
+        """Average each component over those who sent it."""
+        is_delta = self.config.send == "delta"
+        rule = self.components.added if is_delta else self.components.replaced
+        slices = rule(self.components.slices(old), sent, self.config.average == "senders")
+        return self.components.tensors(slices)
 
-    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
-        """Average what arrived, and go on with the queues."""
-        uploads = [
-            Upload(d.client, d.seconds, d.grant.rate_bps, d.payload and d.payload.scores)
-            for d in deliveries
-            if d.grant is not None
-        ]
-        after = self.scheduler.after(state["schedule"], uploads)
-        return super().aggregate({**state, "schedule": after}, deliveries)
+    def notes(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, float]:
+        """Return the covariance that averaging A and B apart leaves out."""
+        return self.components.covariance(old, sent, self.config.send == "delta")
+
+    @property
+    def private(self) -> Sequence[str]:
+        """Patterns of tensors that never leave a client; a frozen A has no need to."""
+        return [*self.config.private, *([] if self.config.train_a else ["*.lora_A.*"])]
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces tell the scheduler what they weigh."""
+        asked = self.config.control in ("tsfa", "round")
+        return self.components.pieces(self.config.pool) if asked else 0
+
+    @cached_property
+    def _sizes(self) -> Pieces:
+        """What an upload is made of, for the scheduler; the fewest are one of each matrix."""
+        bits, matrices = self.component_bits.double(), len(self.components.parts)
+        if self.config.pool == "all":
+            return Pieces(self.fixed_bits, bits.numpy(), matrices)
+        return Pieces(self.fixed_bits, bits.view(matrices, -1).sum(0).numpy(), 1)
+
+    def _with_debt(self, client: Client) -> Adapter:
+        """Return what was learned, with the decayed changes that were not sent before."""
+        owed = client.state.get("owed")
+        if owed is None:
+            return client.adapter
+        now = self.components.slices(client.adapter)
+        with_debt = {m: rows + self.config.error_feedback * owed[m] for m, rows in now.items()}
+        return {**client.adapter, **self.components.tensors(with_debt)}
+
+    def _fitting(self, ranking: Tensor, budget: float) -> int:
+        """Return how many pieces are sent within a budget of bits."""
+        sizes = self.fixed_bits + self.component_bits[ranking].sum(1).cumsum(0)
+        most = math.ceil(self.config.kept_ratio * len(ranking) - 1e-9)
+        return min(int((sizes <= budget).sum()), most)

@@ -16,7 +16,7 @@ from airtune.wire.logits import ValueBits
 from airtune.wire.payload import Shapes, encode, register
 
 _FLOATS = {16: torch.float16, 32: torch.float32}
-_REST = "rest."
+_WHOLE = "whole."
 _SCALES = "s"  # and the bits of a value
 SLICES = "slices."  # how a matrix is named among known shapes
 
@@ -28,8 +28,8 @@ class RankSlices:
 
     ``kept`` [components] says which components are there, of all matrices end to end; ``slices``
     are those of each matrix, [kept, width], a component's parts of the factors end to end.
-    ``scores`` [pieces] tell the scheduler what each piece of a message weighs; ``rest`` are
-    tensors that are no components, always whole.
+    ``scores`` [pieces] tell the scheduler what each piece of a message weighs; ``tensors`` are
+    those that are no components, always whole.
 
     Known shapes name a matrix as "slices.NAME": (rank, parts ...), whose widths add up to a
     slice's, and the scores. On the wire: a bitmap of what is kept; values with 16 or 32 bits, or
@@ -41,11 +41,11 @@ class RankSlices:
     parts: Mapping[str, tuple[int, ...]]
     value_bits: ValueBits = 32
     scores: Tensor | None = None
-    rest: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     kind: ClassVar[int] = 4
 
     def to_arrays(self) -> tuple[Mapping[str, Scalar], Mapping[str, Tensor]]:
-        """Return bitmap, values, scales, scores and the rest."""
+        """Return bitmap, values, scales, scores and whole tensors."""
         arrays = {"k": pack(self.kept.numpy(), 1)}
         flat = torch.cat([torch.zeros(0), *(each.reshape(-1) for each in self.slices.values())])
         if self.value_bits in _FLOATS:
@@ -63,12 +63,14 @@ class RankSlices:
             arrays[_SCALES + str(self.value_bits)] = scales
         if self.scores is not None:
             arrays["w"] = self.scores.to(torch.float16)
-        return {}, arrays | {_REST + name: tensor for name, tensor in self.rest_as_sent().items()}
+        return {}, arrays | {
+            _WHOLE + name: tensor for name, tensor in self.tensors_as_sent().items()
+        }
 
-    def rest_as_sent(self) -> dict[str, Tensor]:
-        """Return the rest as it travels: with 32 bits, or 16 where values have fewer."""
+    def tensors_as_sent(self) -> dict[str, Tensor]:
+        """Return whole tensors as they travel: with 32 bits, or 16 where values have fewer."""
         dtype = _FLOATS[max(16, self.value_bits)]
-        return {name: tensor.to(dtype) for name, tensor in self.rest.items()}
+        return {name: tensor.to(dtype) for name, tensor in self.tensors.items()}
 
     @classmethod
     def from_arrays(
@@ -92,16 +94,16 @@ class RankSlices:
                 known, flat.split(sizes), counts, widths, strict=True
             )
         }
-        rest = {}
+        whole = {}
         for name, array in arrays.items():
-            if not name.startswith(_REST):
+            if not name.startswith(_WHOLE):
                 continue
-            plain = name.removeprefix(_REST)
+            plain = name.removeprefix(_WHOLE)
             if plain not in shapes or tuple(array.shape) != tuple(shapes[plain]):
                 raise WireError(f"tensor '{plain}' is not part of the shared adapter as it is.")
             if array.dtype not in _FLOATS.values():
                 raise WireError(f"tensor '{plain}' is not of a floating-point type.")
-            rest[plain] = array.to(torch.float32)
+            whole[plain] = array.to(torch.float32)
         scores = arrays.get("w")
         if scores is not None:
             if scores.dtype != torch.float16 or scores.shape != shapes.get("scores"):
@@ -109,12 +111,12 @@ class RankSlices:
             scores = scores.to(torch.float32)
             if bool((scores < 0).any()):
                 raise WireError("a score is negative.")
-        return cls(kept, slices, parts, bits, scores, rest)
+        return cls(kept, slices, parts, bits, scores, whole)
 
     def numbers(self) -> Iterable[Tensor]:
         """Return what has to be finite."""
         yield from self.slices.values()
-        yield from self.rest.values()
+        yield from self.tensors.values()
         if self.scores is not None:
             yield self.scores
 
@@ -125,7 +127,7 @@ def slice_bits(parts: tuple[int, ...], value_bits: int) -> int:
     return sum(parts) * value_bits + scales
 
 
-def empty_bits(shapes: Shapes, value_bits: ValueBits, rest: Mapping[str, Tensor]) -> int:
+def empty_bits(shapes: Shapes, value_bits: ValueBits, whole: Mapping[str, Tensor]) -> int:
     """Return the bits of a message without any slice, with room for rounding up to a byte."""
     known = {n.removeprefix(SLICES): s for n, s in shapes.items() if n.startswith(SLICES)}
     parts = {name: tuple(shape[1:]) for name, shape in known.items()}
@@ -136,7 +138,7 @@ def empty_bits(shapes: Shapes, value_bits: ValueBits, rest: Mapping[str, Tensor]
         parts,
         value_bits,
         torch.zeros(shapes["scores"]) if "scores" in shapes else None,
-        rest,
+        whole,
     )
     return 8 * len(encode(message)) + (0 if value_bits % 8 == 0 else 7)
 
