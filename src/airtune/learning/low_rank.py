@@ -93,20 +93,21 @@ def change(new: Factors, old: Factors) -> Tensor:
 
 
 def truncated(product: Factors, rank: int) -> Factors:
-    """Return the best product of ``rank`` in the Frobenius norm, its singular values shared out.
+    """Return the best product of ``rank`` in the Frobenius norm, by singular value decomposition.
 
-    The singular value decomposition of ``B A`` through QR of the factors: exact, and no matrix of
-    d_out x d_in is formed. Components come by descending singular value, each factor with the
-    square root of it.
+    Rows of A are orthonormal, and columns of B have the singular values as lengths, descending.
+    Goes through QR of the factors: exact, and no matrix of d_out x d_in is formed. Where fewer
+    components exist, zeros fill both factors.
     """
     a, b = product.double()
     q_out, r_out = torch.linalg.qr(b)
     q_in, r_in = torch.linalg.qr(a.mT)
-    u, values, v = torch.linalg.svd(r_out @ r_in.mT)
-    rank = min(rank, len(values))
-    root = values[:rank].sqrt()
-    left, right = q_out @ u[:, :rank] * root, root[:, None] * (v[:rank] @ q_in.mT)
-    return Factors(right.to(product.a.dtype), left.to(product.b.dtype))
+    u, values, v = torch.linalg.svd(r_out @ r_in.mT, full_matrices=False)
+    count = min(rank, len(values))
+    best_a, best_b = a.new_zeros(rank, a.shape[1]), b.new_zeros(b.shape[0], rank)
+    best_a[:count] = v[:count] @ q_in.mT
+    best_b[:, :count] = q_out @ (u[:, :count] * values[:count])
+    return Factors(best_a.to(product.a.dtype), best_b.to(product.b.dtype))
 
 
 def mean(parts: Sequence[tuple[float, Factors]]) -> Factors:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from airtune.errors import UserError
 from airtune.learning.components import Components, Sent
+from airtune.learning.low_rank import Factors
 from airtune.methods.method import (
     Client,
     Delivery,
@@ -46,9 +47,10 @@ class SlicedLora(Method):
 
     Config: ClassVar[type[MethodConfig]] = SlicesConfig
     uplink_payload: ClassVar[type] = RankSlices
+    needs_products: ClassVar[bool] = False  # whether A alone, or B alone, is of no use
 
     def __init__(self, config: Any, setup: Setup) -> None:
-        """Raise UserError for adapters without components."""
+        """Raise UserError for adapters without components, or without products where needed."""
         super().__init__(config, setup)
         shapes = {name: tuple(tensor.shape) for name, tensor in setup.initial.items()}
         self.components = Components(shapes, self.is_shared)
@@ -56,6 +58,12 @@ class SlicedLora(Method):
             raise UserError(
                 f"method.name: {config.name} sends components of LoRA, and no factor of it is "
                 "shared; use adapter.kind lora, and keep lora_A or lora_B out of method.private."
+            )
+
+        if self.needs_products and any(len(p) < 2 for p in self.components.parts.values()):
+            raise UserError(
+                f"method.private: {config.name} combines products B A, so both factors travel; "
+                "keep lora_A and lora_B out of it."
             )
 
     # What a subclass says.
@@ -129,6 +137,11 @@ class SlicedLora(Method):
         sent = {matrix: rows[by_matrix[matrix]] for matrix, rows in slices.items()}
         whole = self.whole(client.adapter)
         return RankSlices(kept, sent, self.components.parts, self.value_bits, scores, whole)
+
+    def product(self, sent: Sent, matrix: str) -> Factors:
+        """Return the factors of what a client sent of a matrix."""
+        a, b = sent.slices[matrix].split(list(self.components.parts[matrix]), dim=1)
+        return Factors(a, b.mT)
 
     def whole(self, adapter: Mapping[str, Tensor]) -> Adapter:
         """Return what is shared and no component: a head."""
