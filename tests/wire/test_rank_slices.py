@@ -35,8 +35,8 @@ def message(kept, bits=32, seed=0, **more):
         name: torch.randn(int(each.sum()), sum(parts), generator=draw)
         for (name, parts), each in zip(PARTS.items(), mask.split(RANK), strict=True)
     }
-    rest = {"head.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.tensor([-1.0, 2.0])}
-    return RankSlices(mask, slices, PARTS, bits, **{"scores": SCORES, "rest": rest, **more})
+    whole = {"head.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.tensor([-1.0, 2.0])}
+    return RankSlices(mask, slices, PARTS, bits, **{"scores": SCORES, "tensors": whole, **more})
 
 
 FORMS = {
@@ -82,24 +82,24 @@ def test_every_form_comes_back(form, bits):
             assert found.numpy() == pytest.approx(expected, rel=1e-5, abs=1e-6)
             assert (np.abs(found.numpy() - values.numpy()) <= 0.5001 * steps).all()
     assert torch.equal(back.scores, SCORES)
-    assert set(back.rest) == set(sent.rest)
-    assert all(torch.equal(back.rest[name], sent.rest[name]) for name in sent.rest)
+    assert set(back.tensors) == set(sent.tensors)
+    assert all(torch.equal(back.tensors[name], sent.tensors[name]) for name in sent.tensors)
     assert all(bool(torch.isfinite(each).all()) for each in back.numbers())
 
 
-def test_without_scores_and_rest():
-    back = decode(encode(message([0, 7], scores=None, rest={})), SHAPES)
-    assert back.scores is None and back.rest == {}
+def test_without_scores_and_whole_tensors():
+    back = decode(encode(message([0, 7], scores=None, tensors={})), SHAPES)
+    assert back.scores is None and back.tensors == {}
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_the_rest_and_the_scores_travel_with_sixteen_bits_or_more(bits):
+def test_whole_tensors_and_scores_travel_with_sixteen_bits_or_more(bits):
     third = torch.tensor([1 / 3, -1 / 3])
-    sent = message([0], bits, scores=torch.full((3,), 1 / 3), rest={"head.bias": third})
+    sent = message([0], bits, scores=torch.full((3,), 1 / 3), tensors={"head.bias": third})
     back = decode(encode(sent), SHAPES)
-    assert torch.equal(back.rest["head.bias"], third if bits == 32 else third.half().float())
+    assert torch.equal(back.tensors["head.bias"], third if bits == 32 else third.half().float())
     assert torch.equal(back.scores, torch.full((3,), 1 / 3).half().float())
-    assert torch.equal(sent.rest_as_sent()["head.bias"].float(), back.rest["head.bias"])
+    assert torch.equal(sent.tensors_as_sent()["head.bias"].float(), back.tensors["head.bias"])
 
 
 @pytest.mark.parametrize("bits", FEW)
@@ -145,7 +145,7 @@ def test_bytes_written_by_hand():
 @pytest.mark.parametrize("form", FORMS)
 def test_the_size_is_the_empty_message_and_its_slices(form, bits):
     sent = message(FORMS[form], bits)
-    expected = empty_bits(SHAPES, bits, sent.rest) + sum(
+    expected = empty_bits(SHAPES, bits, sent.tensors) + sum(
         len(values) * slice_bits(PARTS[name], bits) for name, values in sent.slices.items()
     )
     actual = 8 * len(encode(sent))
@@ -160,7 +160,7 @@ def test_the_size_is_the_empty_message_and_its_slices(form, bits):
 def test_no_message_is_larger_than_the_scheduler_counted(kept, bits, scored):
     shapes = SHAPES if scored else {n: s for n, s in SHAPES.items() if n != "scores"}
     sent = message(kept, bits, scores=SCORES if scored else None)
-    counted = empty_bits(shapes, bits, sent.rest) + sum(
+    counted = empty_bits(shapes, bits, sent.tensors) + sum(
         len(values) * slice_bits(PARTS[name], bits) for name, values in sent.slices.items()
     )
     assert counted - 7 <= 8 * len(encode(sent)) <= counted
@@ -322,26 +322,26 @@ def test_scores_that_nobody_asked_for_are_refused():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rest.secret": torch.zeros(2)},
-        {"rest.": torch.zeros(2)},
-        {"rest.x.q": torch.zeros(4, 12)},
-        {"rest.head.bias": torch.zeros(3)},
-        {"rest.head.weight": torch.zeros(3, 2)},
-        {"rest.head.bias": torch.zeros(2).bfloat16()},
-        {"rest.head.bias": torch.zeros(2).long()},
-        {"rest.head.bias": torch.zeros(2).byte()},
+        {"whole.secret": torch.zeros(2)},
+        {"whole.": torch.zeros(2)},
+        {"whole.x.q": torch.zeros(4, 12)},
+        {"whole.head.bias": torch.zeros(3)},
+        {"whole.head.weight": torch.zeros(3, 2)},
+        {"whole.head.bias": torch.zeros(2).bfloat16()},
+        {"whole.head.bias": torch.zeros(2).long()},
+        {"whole.head.bias": torch.zeros(2).byte()},
     ],
 )
-def test_tensors_that_are_not_the_rest_are_refused(changes):
+def test_other_whole_tensors_are_refused(changes):
     with pytest.raises(WireError, match="tensor"):
         read(changes)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rest.scores": torch.zeros(3)}, {"rest.slices.y.q": torch.zeros(4, 6)}]
+    "changes", [{"whole.scores": torch.zeros(3)}, {"whole.slices.y.q": torch.zeros(4, 6)}]
 )
-def test_what_is_known_but_no_tensor_of_the_adapter_is_no_rest(changes):
-    # Found a bug: these names are among the known shapes, so they pass for tensors of the rest,
+def test_what_is_known_but_no_tensor_of_the_adapter_is_refused(changes):
+    # Found a bug: these names are among the known shapes, so they pass for whole tensors,
     # and the server would put a tensor "scores" into the shared adapter.
     with pytest.raises(WireError, match="tensor"):
         read(changes)
@@ -359,7 +359,7 @@ def test_a_method_without_matrices_refuses_slices():
         ({"v": torch.full_like(PLAIN["v"], torch.nan)}, PLAIN),
         ({"v": torch.full_like(PLAIN["v"].half(), -torch.inf)}, PLAIN),
         ({"s4": torch.full_like(FOUR["s4"], 3e38)}, FOUR),
-        ({"rest.head.bias": torch.tensor([torch.nan, 0.0])}, PLAIN),
+        ({"whole.head.bias": torch.tensor([torch.nan, 0.0])}, PLAIN),
         ({"w": torch.tensor([torch.nan, 0.0, 0.0]).half()}, PLAIN),
         ({"w": torch.tensor([torch.inf, 0.0, 0.0]).half()}, PLAIN),
     ],
@@ -388,7 +388,7 @@ def read_or_refused(sent):
     for (name, parts), mask in zip(PARTS.items(), back.kept.split(RANK), strict=True):
         assert back.slices[name].shape == (int(mask.sum()), sum(parts))
         assert back.slices[name].dtype == torch.float32
-    for name, tensor in back.rest.items():
+    for name, tensor in back.tensors.items():
         assert tensor.shape == SHAPES[name] and tensor.dtype == torch.float32
     if back.scores is not None:
         assert back.scores.shape == (3,) and not bool((back.scores < 0).any())
@@ -418,7 +418,7 @@ ARRAY = st.tuples(
     st.lists(st.integers(0, 5), max_size=3) | st.sampled_from([[2], [30], [45], [6], [12], [15]]),
     st.sampled_from([0, 1, 7, 255, -1, 3e38, math.nan, math.inf]),
 )
-NAMES = ["k", "v", "w", "s2", "s3", "s4", "s8", "s16", "x", "rest.head.bias", "rest.head.weight"]
+NAMES = ["k", "v", "w", "s2", "s3", "s4", "s8", "s16", "x", "whole.head.bias", "whole.head.weight"]
 
 
 @settings(max_examples=150, deadline=None)

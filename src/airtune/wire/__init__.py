@@ -3,6 +3,7 @@
 from airtune.wire.coded_logits import MOST_ENTRIES, CodedLogits, Reference
 from airtune.wire.container import WireError
 from airtune.wire.dense import Dense, ValueType
+from airtune.wire.entries import SparseTensors
 from airtune.wire.logits import SparseLogits, ValueBits, message_bits
 from airtune.wire.payload import Payload, Shapes, decode, encode
 from airtune.wire.rank_slices import RankSlices
@@ -16,6 +17,7 @@ __all__ = [
     "Reference",
     "Shapes",
     "SparseLogits",
+    "SparseTensors",
     "ValueBits",
     "ValueType",
     "WireError",
