@@ -170,7 +170,6 @@ def test_matrices_are_those_with_both_factors_in_their_order():
 
 
 def test_matrices_are_found_in_names_that_can_be_read_only_once():
-    # Found a bug: the signature says Iterable, but names are read twice.
     names = iter(["z.lora_A.weight", "z.lora_B.weight"])
     assert low_rank.matrices(names) == ["z"]
 

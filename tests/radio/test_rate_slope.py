@@ -76,5 +76,4 @@ def test_a_link_without_power_gains_nothing():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("width", "snr_hz"), [(0.0, 1e9), (1e6, np.inf)])
 def test_extremes_raise_no_warning(width, snr_hz):
-    # Found a bug: the value is right, but with a RuntimeWarning where rate_bps has none.
     assert rate_slope(width, snr_hz, PLAIN) == 5.55

@@ -194,8 +194,8 @@ def test_long_queues_get_the_band():
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])
 def test_empty_queues_still_share_the_band(floor):
-    # Found a bug: with a floor of nothing, which the options allow, all loads are zero, and the
-    # shares come out as not-a-number. So they do from warm queues if everything fits the budget.
+    # With a floor of nothing, which the options allow, all loads are zero; so they are from warm
+    # queues if everything fits the budget.
     scheduler = scheduler_of(queue_floor=floor, warm_queue=False)
     plan = scheduler.plan(scheduler.start(), links_of(SNR_HZ), EVERYBODY, np.zeros(4))
     widths = [grant.bandwidth_hz for grant in plan.grants.values()]
@@ -270,8 +270,7 @@ def test_ratios_go_by_what_was_measured_once_there_is_something():
 
 
 def test_a_fixed_ratio_keeps_its_budget_on_an_average_link():
-    # Found a bug, or a doubt: the ratio is of the whole message, but only the pieces are cut. The
-    # fixed part goes on top, and takes the message past the budget.
+    # Only the pieces are cut: the fixed part must count against the budget first.
     pieces = Pieces(800_000, np.full(8, 200_000.0), 1)
     scheduler = scheduler_of(pieces=pieces, control="client_ratio", latency_s=0.5)
     plan = scheduler.plan(scheduler.start(), links_of([1e7] * 4), EVERYBODY, np.zeros(4))
@@ -356,8 +355,7 @@ def test_a_round_without_uploads_changes_no_queue():
 
 
 def test_the_state_after_a_round_does_not_hang_on_another_plan():
-    # Found a bug, or a doubt: the queues of whichever plan came last replace those of the state,
-    # though the state "travels with the server's".
+    # Queues are the state's, which travels with the server's, not those of the last plan made.
     scheduler = scheduler_of(latency_s=0.5)
     links = links_of(SNR_HZ)
     state, other = begun(scheduler, [1.0] * 4, 1.0), begun(scheduler, [8.0] * 4, 8.0)

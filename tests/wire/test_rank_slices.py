@@ -341,8 +341,8 @@ def test_other_whole_tensors_are_refused(changes):
     "changes", [{"whole.scores": torch.zeros(3)}, {"whole.slices.y.q": torch.zeros(4, 6)}]
 )
 def test_what_is_known_but_no_tensor_of_the_adapter_is_refused(changes):
-    # Found a bug: these names are among the known shapes, so they pass for whole tensors,
-    # and the server would put a tensor "scores" into the shared adapter.
+    # These names are among the known shapes, but no whole tensors: a server that took them for
+    # such would put a tensor "scores" into the shared adapter.
     with pytest.raises(WireError, match="tensor"):
         read(changes)
 

@@ -38,8 +38,9 @@ class Factors(NamedTuple):
 
 def matrices(names: Iterable[str]) -> list[str]:
     """Return the adapted matrices among an adapter's tensor names, in their order."""
-    known = set(names)
-    found = [name.removesuffix(_A) for name in names if name.endswith(_A)]
+    listed = list(names)
+    known = set(listed)
+    found = [name.removesuffix(_A) for name in listed if name.endswith(_A)]
     return [matrix for matrix in found if matrix + _B in known]
 
 

@@ -57,11 +57,12 @@ def rate_slope(bandwidth_hz: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> 
     width, snr_hz = np.broadcast_arrays(
         np.asarray(bandwidth_hz, dtype=np.float64), np.asarray(snr_hz, dtype=np.float64)
     )
-    x = snr_hz / (from_db(model.gap_db) * np.maximum(width, 1e-300))
     with np.errstate(over="ignore"):
-        shannon = np.log1p(x) / _LN2
-    slope = np.where(shannon < model.max_efficiency, shannon - x / (1.0 + x) / _LN2, 0.0)
-    slope = np.where(shannon >= model.max_efficiency, model.max_efficiency, slope)
+        x = snr_hz / (from_db(model.gap_db) * np.maximum(width, 1e-300))
+    shannon = np.log1p(x) / _LN2
+    falls = (1.0 - 1.0 / (1.0 + x)) / _LN2
+    capped = shannon >= model.max_efficiency
+    slope = np.where(capped, model.max_efficiency, np.minimum(shannon, 1e9) - falls)
     return np.where(width < snr_hz / from_db(model.min_snr_db), slope, 0.0)
 
 

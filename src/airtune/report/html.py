@@ -16,6 +16,7 @@ from airtune.report.comparison import Comparison, compare
 from airtune.report.entries import entries_chart, sends_entries
 from airtune.report.facts import run_facts, subtitle
 from airtune.report.maps import entries_map, grant_map, snr_map, status_map
+from airtune.report.noted import noted_panels
 from airtune.report.statuses import meanings
 from airtune.report.style import CSS, SCRIPT
 from airtune.report.theme import run_colour
@@ -143,6 +144,8 @@ def _runs(views: Sequence[RunView], target: float | None) -> list[str]:
         if sends_entries(view):
             maps += _plot(entries_chart(view), f"entries-{index}")
             maps += _plot(entries_map(view), f"entries-map-{index}")
+        for name, panel in noted_panels(view).items():
+            maps += _plot(panel, f"{name}-{index}")
         maps = f"<div class='grid two'>{maps}</div>"
         if len(views) == 1:
             parts.append(maps)

@@ -72,7 +72,7 @@ def snr_map(view: RunView) -> go.Figure:
         return note(title, "Nobody transmitted, so there is no SNR.")
     if values.isna().all():
         return note(title, "The radio is off (ideal cell): there is no SNR.")
-    return _measure_map(view, title, values, "Cividis", " dB")
+    return measure_map(view, title, values, "Cividis", " dB")
 
 
 def grant_map(view: RunView) -> go.Figure:
@@ -89,17 +89,18 @@ def grant_map(view: RunView) -> go.Figure:
 def entries_map(view: RunView) -> go.Figure:
     """Return how many entries of each prediction each upload had."""
     title = "Entries of each prediction (k)"
-    return _measure_map(view, title, floats(view.uploads, "k"), "Viridis", "")
+    return measure_map(view, title, floats(view.uploads, "k"), "Viridis", "")
 
 
 def _scaled_map(view: RunView, name: str, values: pd.Series[float], unit: Unit) -> go.Figure:
     factor, symbol = rung(float(values.max()), unit)
-    return _measure_map(view, f"{name} ({symbol})", values / factor, "Viridis", f" {symbol}")
+    return measure_map(view, f"{name} ({symbol})", values / factor, "Viridis", f" {symbol}")
 
 
-def _measure_map(
+def measure_map(
     view: RunView, title: str, values: pd.Series[float], colours: str, unit: str
 ) -> go.Figure:
+    """Return ``values``, one per upload, by client and round."""
     cells = _grid(view, values)
     panel = _frame(title, cells)
     panel.add_trace(

@@ -84,6 +84,10 @@ def allocate(
         skipped[int(clients[active[worst]])] = late(int(active[worst]))
         active = np.delete(active, worst)
 
+    short = wanted < smallest[active] if active.size else np.zeros(0, dtype=np.bool_)
+    for index in active[short]:
+        reason = f"is allotted less than the {smallest[index]:.0f} bits of its smallest upload"
+        skipped[int(clients[index])] = reason
     granted = {
         int(clients[index]): Grant(
             int(clients[index]),
@@ -93,6 +97,7 @@ def allocate(
             float(rate[k]),
         )
         for k, index in enumerate(active)
+        if not short[k]
     }
     return Plan(links.round, granted, dict(sorted(skipped.items())))
 

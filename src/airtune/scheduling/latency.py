@@ -134,7 +134,8 @@ class LatencyScheduler:
         """Return the state after a round in which these clients had a grant."""
         if self._cell.ideal or self._config.control == "none":
             return state
-        state = {**state, **self._planned}
+        if math.isnan(state["round_queue"]):  # the first round's were worked out with its plan
+            state = {**state, **self._planned}
         queue, errors = state["queue"].clone(), state["errors"].clone()
         bit_seconds, count = state["bit_seconds"].clone(), state["uploads"].clone()
         budget = self._config.latency_s
@@ -182,7 +183,8 @@ class LatencyScheduler:
         left = np.maximum(config.latency_s - demand.compute_seconds, 0.0)
         if config.control == "limit":
             return equal, left * band.rate(equal)
-        ratios = left / (self._mean_bit_seconds(state, links)[clients] * self.pieces.whole)
+        room = left / self._mean_bit_seconds(state, links)[clients] - self.pieces.fixed_bits
+        ratios = np.maximum(room, 0.0) / float(self.pieces.bits.sum())
         if config.control == "common_ratio":
             ratios = np.full(len(clients), ratios.min())
         count = np.floor(np.minimum(ratios, 1.0) * demand.errors.shape[1] + 1e-9).astype(np.int64)
@@ -207,7 +209,11 @@ class LatencyScheduler:
     def _expected_bit_seconds(self, links: Links) -> Floats:
         """Return the seconds of a bit on average links with equal bands, [clients]."""
         share = self._cell.bandwidth_hz / min(self._asked, len(links))
-        return 1.0 / np.maximum(rate_bps(share, links.mean_snr_hz, self._cell.rate), 1e-9)
+        return 1.0 / np.maximum(rate_bps(share, self._usual(links), self._cell.rate), 1e-9)
+
+    def _usual(self, links: Links) -> Floats:
+        """Return the SNR that plans count on in the long run, in Hz, [clients]."""
+        return links.planned_snr_hz if self._cell.csi == "statistical" else links.mean_snr_hz
 
     def _full_seconds(self, links: Links) -> float:
         """Return the seconds in which a usual client sends everything: the unit of V."""
@@ -222,10 +228,10 @@ class LatencyScheduler:
     def _hopeless(self, links: Links, chosen: Ints, compute: Floats) -> dict[int, str]:
         """Return who could not keep the budget even with the whole band; refuse if nobody can."""
         budget = self._config.latency_s
-        rate = rate_bps(self._cell.bandwidth_hz, links.mean_snr_hz[chosen], self._cell.rate)
+        rate = rate_bps(self._cell.bandwidth_hz, self._usual(links)[chosen], self._cell.rate)
         sending = self.pieces.smallest / np.maximum(rate, 1e-9)
         least = compute[chosen] + sending
-        if (least > budget).all():
+        if chosen.size and (least > budget).all():
             first = int(least.argmin())
             client = int(chosen[first])
             raise UserError(

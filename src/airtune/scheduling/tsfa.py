@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import brentq
 
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps, rate_slope
 from airtune.radio.units import Floats, Ints
@@ -24,7 +25,8 @@ from airtune.scheduling.bandwidth import equal_shares
 
 _PASSES = 8
 _DAMPING = 0.5
-_TAUS = 48  # round times that are compared before the best of them is refined
+_TAUS = 48  # round times that are compared
+_EMPTY = 1e-9  # a queue of no seconds has some weight, or nobody would be given spectrum
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def square_root_shares(load: Floats, band: Band, share_hz: Floats) -> Floats:
 def priced_shares(load: Floats, band: Band) -> Floats:
     """Return the shares that minimise ``sum_n load_n / R_n(b_n)``; loads are positive.
 
-    Bisection on the price of a hertz, and inside on b of ``load R'(b) / R(b)^2 = price``.
+    A root in the price of a hertz, and inside by bisection on b of ``load R'(b) / R(b)^2 = price``.
     """
 
     def shares(log_price: float) -> Floats:
@@ -140,10 +142,10 @@ def priced_shares(load: Floats, band: Band) -> Floats:
         return high
 
     low, high = -80.0, 80.0  # of the logarithm of seconds per hertz
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if shares(middle).sum() > band.bandwidth_hz else (low, middle)
-    found = shares(high)
+    found = shares(low)
+    if found.sum() > band.bandwidth_hz:  # else power, not spectrum, is what all lack
+        price = brentq(lambda p: np.log(shares(p).sum() / band.bandwidth_hz), low, high, xtol=1e-9)
+        found = shares(price)
     return np.asarray(found * (band.bandwidth_hz / found.sum()))
 
 
@@ -156,7 +158,7 @@ def drift_plus_penalty(
     queue is below ``floor_s``.
     """
     share = equal_shares(len(queue), band.bandwidth_hz)
-    held = np.maximum(queue, floor_s)
+    held = np.maximum(queue, max(floor_s, _EMPTY))
     for _ in range(_PASSES):
         load = held * demand.sizes(threshold(demand, queue, band.rate(share), v))
         new = priced_shares(load, band) if exact else square_root_shares(load, band, share)
@@ -165,11 +167,12 @@ def drift_plus_penalty(
 
 
 def within(demand: Demand, band: Band, seconds: float) -> tuple[Floats, Ints] | None:
-    """Return the shares and numbers of pieces that leave the least error in a round of ``seconds``.
+    """Return shares and numbers of pieces for little error in a round of ``seconds``.
 
     A client's m pieces need the bandwidth ``b(m)`` at which they arrive in time; each further
     piece needs more of it and takes off less, so pieces are bought by ``p e_k`` for each hertz
-    until the band is full. None if the fewest pieces do not fit.
+    until the band is full: best but for what one more piece takes off. None if the fewest pieces
+    do not fit.
     """
     left = seconds - demand.compute_seconds
     if (left <= 0).any():

@@ -29,7 +29,7 @@ class SparseTensors:
     [entries]. Every tensor that is known as "sparse.NAME" is named in every message.
 
     On the wire, for each tensor: places as numbers of ``ceil(log2 size)`` bits or as a bitmap,
-    whichever is shorter; all values together with 16 or 32 bits.
+    whichever is shorter, and nothing where all are there; all values together with 16 or 32 bits.
     """
 
     index: Mapping[str, Tensor]
@@ -46,7 +46,9 @@ class SparseTensors:
         arrays = {"n": counts}
         for number, (name, places) in enumerate(self.index.items()):
             size = self.sizes[name]
-            if _as_list(len(places), size):
+            if len(places) == size:
+                arrays[f"i{number}"] = torch.zeros(0, dtype=torch.uint8)
+            elif _as_list(len(places), size):
                 arrays[f"i{number}"] = pack(places.numpy(), width_of(size))
             else:
                 bitmap = np.zeros(size, dtype=np.uint8)
@@ -82,7 +84,8 @@ class SparseTensors:
         for name, array in arrays.items():
             if name.startswith(_WHOLE):
                 plain = name.removeprefix(_WHOLE)
-                if plain not in shapes or tuple(array.shape) != tuple(shapes[plain]):
+                is_tensor = plain in shapes and not plain.startswith(SPARSE)
+                if not is_tensor or tuple(array.shape) != tuple(shapes[plain]):
                     raise WireError(f"tensor '{plain}' is not part of the shared adapter as it is.")
                 if array.dtype not in bits:
                     raise WireError(f"tensor '{plain}' is not of a floating-point type.")
@@ -109,12 +112,17 @@ def _as_list(count: int, size: int) -> bool:
 
 
 def _place_bits(count: int, size: int) -> int:
+    """Return the bits that say which entries there are; none where all are."""
+    if count == size:
+        return 0
     return count * width_of(size) if _as_list(count, size) else size
 
 
 def _places(data: Tensor | None, count: int, size: int) -> Tensor:
     if data is None:
         raise WireError("the message does not say which entries it holds.")
+    if count == size:
+        return torch.arange(size)
     if _as_list(count, size):
         places = unpack(data, count, width_of(size))
         if places.max(initial=0) >= max(size, 1) or (np.diff(places) <= 0).any():

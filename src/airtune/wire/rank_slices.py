@@ -99,7 +99,8 @@ class RankSlices:
             if not name.startswith(_WHOLE):
                 continue
             plain = name.removeprefix(_WHOLE)
-            if plain not in shapes or tuple(array.shape) != tuple(shapes[plain]):
+            is_tensor = plain in shapes and plain != "scores" and not plain.startswith(SLICES)
+            if not is_tensor or tuple(array.shape) != tuple(shapes[plain]):
                 raise WireError(f"tensor '{plain}' is not part of the shared adapter as it is.")
             if array.dtype not in _FLOATS.values():
                 raise WireError(f"tensor '{plain}' is not of a floating-point type.")
