@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shutil
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks import runs
 from benchmarks.adald import page, proxy
-from benchmarks.adald.cases import CLAIMED, Case, Inputs, cases
+from benchmarks.adald.cases import CLAIMED, Inputs, cases
 
 HERE = Path(__file__).parent
 COMMAND = "python -m benchmarks.adald.run --shared DIR"
@@ -58,43 +53,15 @@ def main() -> None:
     if arguments.groups:
         wanted = [case for case in wanted if case.group.startswith(tuple(arguments.groups))]
     if not arguments.page:
-        execute(wanted, keep, arguments.processes)
-    found = {case: collected(keep / case.folder) for case in wanted if done(keep / case.folder)}
+        runs.execute(wanted, keep, arguments.processes)
+    found = {
+        case: collected(keep / case.folder) for case in wanted if runs.done(keep / case.folder)
+    }
     if not found:
         raise SystemExit("nothing is measured yet.")
-    results = page.results(found, COMMAND, machine(), airtune_versions())
+    results = page.results(found, COMMAND, runs.machine(), runs.versions("constriction"))
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     page.write(results, HERE)
-
-
-def execute(wanted: list[Case], keep: Path, processes: int) -> None:
-    """Run what is not there yet, ``processes`` at a time."""
-    waiting = [case for case in wanted if not done(keep / case.folder)]
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: two that share cores must not spin
-    started = time.perf_counter()
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run, case.values, keep / case.folder): case for case in waiting}
-        for number, future in enumerate(as_completed(running), 1):
-            case, minutes = running[future], (time.perf_counter() - started) / 60
-            print(f"{number}/{len(waiting)} {minutes:.1f} min {case.folder} {future.result()}",
-                  flush=True)  # fmt: skip
-
-
-def run(values: dict[str, Any], folder: Path) -> str:
-    """Run one experiment; return its last scores. Called in a process of its own."""
-    import airtune
-    from airtune.experiment import Experiment
-
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    finished = airtune.run(Experiment(**values), folder)
-    said = finished.summary
-    scores = " ".join(f"{value:.3f}" for value in finished.history["accuracy"])
-    return f"{scores} | {said['uplink_bits'] / 1e6:.2f} Mbit, {said['wall_seconds']:.0f} s"
-
-
-def done(folder: Path) -> bool:
-    return (folder / "summary.json").exists()
 
 
 def collected(folder: Path) -> dict[str, Any]:
@@ -123,17 +90,6 @@ def collected(folder: Path) -> dict[str, Any]:
         coded = uploads[uploads["model_bits"].notna() & (uploads["bits"] > 0)]
         kept["over_model"] = round(float(((coded["bits"] - HEAD) / coded["model_bits"]).max()), 4)
     return kept
-
-
-def airtune_versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("airtune", "torch", "transformers", "peft", "numpy", "constriction")
-    return {name: version(name) for name in names} | {"python": platform.python_version()}
-
-
-def machine() -> str:
-    return f"{os.cpu_count()} CPU cores, {platform.machine()}, {platform.system()}"
 
 
 if __name__ == "__main__":
