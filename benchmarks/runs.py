@@ -45,7 +45,7 @@ def run(values: dict[str, Any], folder: Path) -> str:
     folder.parent.mkdir(parents=True, exist_ok=True)
     finished = airtune.run(Experiment(**values), folder)
     said = finished.summary
-    scores = " ".join(f"{value:.3f}" for value in finished.history["accuracy"])
+    scores = " ".join(f"{value:.3f}" for value in finished.history["accuracy"].dropna())
     return f"{scores} | {said['uplink_bits'] / 1e6:.2f} Mbit, {said['wall_seconds']:.0f} s"
 
 

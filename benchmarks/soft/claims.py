@@ -73,7 +73,7 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
         if values and math.isfinite(error):
             text += f" (mean {statistics.fmean(values):+.4f}, standard error {error:.4f})"
         target = "as measured" if least is None else f">= {least:g} on average"
-        holds = None if least is None or not values else statistics.fmean(values) >= least
+        holds = None if least is None or not values else statistics.fmean(values) >= least - 1e-9
         add(name, text, target, values, holds)
 
     scheduled = of_ideal(rows, of.SCHEDULED)
