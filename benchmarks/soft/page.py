@@ -40,8 +40,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
         f"Measured on {results['machine']} by `{results['command']}`; this page is written by it, "
         "raw curves are in `results.json`. Banking77 (all 3,080 test texts) on MiniLM, ten "
         "clients, Dirichlet 0.5, a frozen head of one example a class, 20 rounds. Methods are "
-        "paired: one seed means one partition, one order of batches, one channel. Final accuracy is the mean "
-        "of rounds 16 and 20; its standard error from the test set is 0.8 points.\n\n"
+        "paired: one seed means one partition, one order of batches, one channel. Final accuracy "
+        "is the mean of rounds 16 and 20; its standard error from the test set is 0.8 points.\n\n"
         "![accuracy against bits](figure.png)\n",
         "## Claims\n",
         _claims(results["claims"]),

@@ -111,9 +111,16 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
 
 
 def _shots(experiment: Experiment) -> int:
-    """Return how many labelled examples of each class some model's head is made of."""
-    models = [experiment.model, *(experiment.clients.models or ()), experiment.server.model]
-    return max((model.prototypes or 0 for model in models if model is not None), default=0)
+    """Return how many labelled examples of each class the models' heads are made of."""
+    models = [*(experiment.clients.models or [experiment.model])]
+    models.append(experiment.server.model or experiment.model)
+    counts = {model.prototypes for model in models if model.prototypes is not None}
+    if len(counts) > 1:
+        raise UserError(
+            f"model.prototypes: models ask for {sorted(counts)} examples of each class; give one "
+            "number, as all know the same examples."
+        )
+    return counts.pop() if counts else 0
 
 
 def _check_models(experiment: Experiment, method: type[Method]) -> None:

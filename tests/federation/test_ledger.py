@@ -126,3 +126,8 @@ def test_a_damaged_checkpoint_is_said(tmp_path, damage):
 
 def test_no_checkpoint_is_no_error(tmp_path):
     assert checkpoint.load(tmp_path / "none") is None
+
+
+def test_notes_say_null_for_what_json_cannot_say():
+    row = {"notes": {"covariance": float("nan"), "kept": 0.5}, "seconds": float("inf")}
+    assert ledger.plain(row) == {"notes": {"covariance": None, "kept": 0.5}, "seconds": None}

@@ -1,5 +1,7 @@
 """SOFT and its baselines: what is sent, what comes of it, and what the ledger says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from airtune.build import build, session
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation import ledger
+from airtune.wire import decode, encode
 
 PLAIN = {"name": "soft", "control": "none", "orthogonality": 0.0}
 
@@ -140,7 +143,7 @@ def test_options_outside_of_their_range_are_refused(small, method, words):
 
 
 def test_a_budget_that_nobody_can_meet_is_refused_with_what_would_do(execute):
-    with pytest.raises(UserError, match=r"below what any client needs. Client \d+ needs least"):
+    with pytest.raises(UserError, match=r"any client needs of the 5 asked first. Client \d+"):
         execute({"name": "soft", "latency_s": 1e-6})
 
 
@@ -154,3 +157,69 @@ def test_on_a_decoder_it_learns_too(execute):
     _, _, rows = execute(method, task="causal", cell="ideal", train={"rounds": 6, "local_steps": 4})
     scores = [row["perplexity"] for row in rows if row["row"] == "round"]
     assert np.min(scores[1:]) < scores[0]
+
+
+HUGE = [{"name": "flexlora"}, {"name": "lora_svd"}, PLAIN, {"name": "topk"}]
+
+
+@pytest.mark.parametrize("method", HUGE, ids=lambda method: method["name"])
+def test_finite_but_huge_numbers_are_refused_and_the_others_go_on(
+    small, tmp_path, monkeypatch, method
+):
+    experiment = Experiment(**small(method=method, cell="ideal"))
+    parts = build(experiment)
+    exchange, shapes = parts.clients.exchange, parts.method.uplink_shapes()
+
+    def corrupting(orders):
+        replies = exchange(orders)
+        payload = decode(replies[0].message, shapes)
+        field = "slices" if hasattr(payload, "slices") else "values"
+        huge = {name: torch.full_like(each, 3e38) for name, each in getattr(payload, field).items()}
+        return [
+            replace(replies[0], message=encode(replace(payload, **{field: huge}))),
+            *replies[1:],
+        ]
+
+    monkeypatch.setattr(parts.clients, "exchange", corrupting)
+    progress = session(parts, experiment, tmp_path)
+    list(progress.rounds())
+    statuses = {
+        row["client"]: row["status"] for row in uploads(ledger.read(tmp_path / "ledger.jsonl"))
+    }
+    assert statuses == {
+        0: "refused",
+        1: "delivered",
+        2: "delivered",
+        3: "delivered",
+        4: "delivered",
+    }
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in progress.adapter.values())
+
+
+@pytest.mark.parametrize("name", ["lora_svd", "topk", "hetlora", "soft"])
+def test_who_sends_a_quarter_is_planned_with_a_quarter(execute, name):
+    """A deadline that a dense upload would miss skips nobody whose message fits."""
+    own = {"hetlora": {"ranks": [1]}, "soft": {"control": "none", "kept_ratio": 0.25}}
+    cell = {"snr_db": [10, 10], "bandwidth_hz": 1e6, "packet_error": 0.0, "deadline_s": 0.055}
+    _, _, rows = execute({"name": name} | own.get(name, {}), cell=cell)
+    assert {row["status"] for row in uploads(rows)} == {"delivered"}
+    _, _, rows = execute({"name": "fedavg"}, cell=cell)
+    assert "skipped" in {row["status"] for row in uploads(rows)}
+
+
+def test_components_that_nobody_sent_can_still_learn(execute):
+    clients = {"count": 2, "per_round": 1}
+    parts, progress, _ = execute({"name": "flexlora", "ranks": [1]}, cell="ideal", clients=clients)
+    for matrix in parts.method.components.parts:
+        assert bool((progress.adapter[matrix + ".lora_A.weight"].norm(dim=1) > 0).all())
+
+
+@pytest.mark.parametrize("name", ["topk", "ffa_lora", "lora_svd"])
+def test_methods_of_lora_refuse_other_kinds(small, name):
+    with pytest.raises(UserError, match="kind lora"):
+        build(Experiment(**small(method={"name": name}, adapter={"kind": "ia3", "rank": 4})))
+
+
+def test_no_ranks_at_all_are_refused(small):
+    with pytest.raises(UserError, match=r"method\.ranks"):
+        Experiment(**small(method={"name": "flexlora", "ranks": []}))

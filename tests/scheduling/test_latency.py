@@ -445,3 +445,21 @@ def test_a_warm_queue_starts_near_where_a_cold_one_ends():
     assert waiting.sum() >= 4
     ratio = warm[0][waiting] / settled[waiting]
     assert (ratio > 0.3).all() and (ratio < 3.0).all()
+
+
+def test_later_rounds_of_hopeless_clients_are_skipped_not_refused():
+    """Whoever is asked may be out of luck, while others have been served before."""
+    scheduler = scheduler_of(latency_s=0.5)
+    slow = np.full(4, 0.6)  # of computing alone
+    with pytest.raises(UserError, match="any client needs of the 4 asked first"):
+        scheduler.plan(scheduler.start(), links_of(SNR_HZ), EVERYBODY, slow)
+    plan = scheduler.plan(begun(scheduler, [1.0] * 4, 1.0), links_of(SNR_HZ), EVERYBODY, slow)
+    assert plan.grants == {} and len(plan.skipped) == 4
+
+
+def test_pieces_that_are_never_sent_get_no_bits():
+    pieces = Pieces(PIECES.fixed_bits, PIECES.bits, 1, limit=2)
+    scheduler = scheduler_of(pieces=pieces, latency_s=100.0)
+    plan = scheduler.plan(scheduler.start(), links_of(SNR_HZ), EVERYBODY, np.zeros(4))
+    assert {pieces_of(grant.bits, pieces) for grant in plan.grants.values()} == {2}
+    assert pieces.whole == pieces.fixed_bits + np.sort(pieces.bits)[-2:].sum()

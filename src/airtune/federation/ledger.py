@@ -79,8 +79,12 @@ def _without(row: Row) -> Row:
 
 
 def plain(row: Row) -> Row:
-    """Return a row with null for what JSON cannot say (NaN, infinity)."""
+    """Return a row, and its notes, with null for what JSON cannot say (NaN, infinity)."""
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        key: plain(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
         for key, value in row.items()
     }

@@ -2,7 +2,8 @@
 
 A matrix of LoRA is ``B A`` with ``A`` [rank, d_in] and ``B`` [d_out, rank]. Its component i is the
 rank-one piece ``b_i a_i`` of column i of B and row i of A. Everything here costs
-O(rank^2 (d_in + d_out)), also where the products of many clients are summed.
+O(rank^2 (d_in + d_out)); a sum over clients has the sum of their ranks, and where that exceeds a
+width nothing is saved over forming the product.
 """
 
 from __future__ import annotations

@@ -20,11 +20,12 @@ class Orthogonal:
 
     ``off_diagonal``: ``R(M) = ||M M^T - Diag(M M^T)||_F^2``, which leaves lengths alone (DERIVED,
     recommended). ``literal``: ``||M M^T - I||_F^2``, under which all components get one length and
-    their norms say nothing of importance.
+    their norms say nothing of importance. Losses that are reported include the penalty.
     """
 
     weight: float
     form: Form = "off_diagonal"
+    of_a: bool = True  # whether A is among what trains
 
     def __call__(self, step: Pass) -> Tensor:
         """Return each slot's loss, [slots]."""
@@ -36,5 +37,5 @@ class Orthogonal:
         terms = []
         for matrix in matrices(adapter):
             a, b = (adapter[name] for name in factor_names(matrix))
-            terms.append(apart(a) + apart(b.mT))
+            terms.append(apart(b.mT) + (apart(a) if self.of_a else 0.0))
         return torch.stack(terms).sum(0)

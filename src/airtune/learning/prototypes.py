@@ -22,7 +22,7 @@ _ROWS = 64  # of a pass
 def take_shots(table: Table, per_class: int, seed: int) -> tuple[Table, pd.DataFrame]:
     """Take labelled examples out of the training rows; return what is left, and them.
 
-    Of a class with few examples at most half are taken.
+    Of a class with few examples half are taken, but at least one.
     """
     if per_class == 0:
         return table, table.train.iloc[:0]

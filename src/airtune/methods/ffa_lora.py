@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from airtune.errors import UserError
 from airtune.learning.phase import Phase, supervised
-from airtune.methods.method import Client, Method
+from airtune.methods.method import Client, Method, Setup
 
 
 class FFALora(Method):
@@ -15,6 +17,15 @@ class FFALora(Method):
 
     Source: Sun et al. 2024, improving LoRA in privacy-preserving federated learning (2403.12313).
     """
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError for adapters without a B that is shared."""
+        super().__init__(config, setup)
+        if not any(".lora_B." in name for name in self.shared(setup.initial)):
+            raise UserError(
+                "method.name: ffa_lora sends LoRA's B, and none is shared; use adapter.kind lora, "
+                "and keep lora_B out of method.private."
+            )
 
     @property
     def private(self) -> Sequence[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field as Option
 from pydantic import PositiveInt
 from torch import Tensor
@@ -28,6 +30,7 @@ class UnequalRanksConfig(SlicesConfig):
 
     ranks: list[PositiveInt] | None = Option(
         None,
+        min_length=1,
         description="client i has rank number i mod count, at most adapter.rank; default: that one",
     )
 
@@ -60,6 +63,11 @@ class FlexLora(SlicedLora):
         ranks = self.config.ranks or [self.components.rank]
         return int(ranks[client % len(ranks)])
 
+    def upload_bits(self, clients: np.ndarray) -> tuple[ArrayLike, ArrayLike]:
+        """Return the sizes of uploads of the clients' own ranks."""
+        bits = np.array([self.bits(self.rank(int(client))) for client in clients], dtype=np.float64)
+        return bits, bits
+
     def receive(self, client: Client, payload: Any) -> None:
         """Use the first components; those that are cut are zero and stay so, in both factors."""
         super().receive(client, payload)
@@ -80,12 +88,15 @@ class FlexLora(SlicedLora):
 
     def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
         """Return the best factors of the weighted mean of products."""
-        del old
         total = sum(each.weight for each in sent)
         new: Adapter = {}
         for matrix in self.components.parts:
             products = [(each.weight / total, self.product(each, matrix)) for each in sent]
             best = low_rank.truncated(low_rank.stacked(products), self.components.rank)
+            # Where fewer components arrived than there are, both factors of the others would be
+            # zero, and no gradient could revive them.
+            unused = best.a.norm(dim=1) == 0
+            best.a[unused] = old[factor_names(matrix)[0]][unused]
             new |= dict(zip(factor_names(matrix), best, strict=True))
         return new
 

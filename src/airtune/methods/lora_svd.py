@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field as Option
 
 from airtune.learning import low_rank
@@ -39,14 +41,22 @@ class LoraSvd(SlicedLora):
     Config: ClassVar[type[MethodConfig]] = LoraSvdConfig
     needs_products = True
 
+    def upload_bits(self, clients: np.ndarray) -> tuple[ArrayLike, ArrayLike]:
+        """Return the sizes of the wanted components, and of one."""
+        del clients
+        return self.bits(self._most), self.bits(1)
+
+    @property
+    def _most(self) -> int:
+        return math.ceil(self.config.kept_ratio * self.components.rank - 1e-9)
+
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Send as many components of the change as the ratio and the grant allow."""
         started = self.started(client)
         self.keep_private(client)
         rank, matrices = self.components.rank, len(self.components.parts)
-        most = math.ceil(self.config.kept_ratio * rank - 1e-9)
-        sizes = self.fixed_bits + self.component_bits.view(matrices, -1).sum(0).cumsum(0)
-        count = min(int((sizes <= grant.bits).sum()), most)
+        fitting = (count for count in range(self._most, 0, -1) if self.bits(count) <= grant.bits)
+        count = next(fitting, 0)
         if count == 0:
             client.problem = f"not one component fits into {grant.bits:.0f} bits"
             return None

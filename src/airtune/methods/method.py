@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor
 
@@ -25,13 +26,14 @@ from airtune.radio.grant import Grant
 from airtune.scheduling.allocate import allocate
 from airtune.scheduling.plan import Plan
 from airtune.scheduling.selection import choose_randomly
-from airtune.wire import Dense, Payload, Shapes, ValueType, encode
+from airtune.wire import Dense, Payload, Shapes, ValueType, WireError, encode
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
     from airtune.learning.adapter import Adapter
     from airtune.learning.learner import Assignment, Learner
     from airtune.learning.prediction import Prediction
 
+_LARGEST = 1e6  # of a weight or its change: products of two, summed over clients, stay finite
 State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
 
 
@@ -155,7 +157,7 @@ class Method:
                 f"data.public: {config.name} distils on public texts, and there are none; name a "
                 "file, or raise data.public_rows."
             )
-        for pattern in self.private:
+        for pattern in getattr(config, "private", ()):
             if not any(fnmatchcase(name, pattern) for name in setup.initial):
                 raise UserError(
                     f"method.private: '{pattern}' names no trained tensor; "
@@ -173,9 +175,9 @@ class Method:
         del state
         setup = self.setup
         chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
-        bits = self.dense_bits
+        wanted, least = self.upload_bits(chosen)
         seconds = setup.compute_seconds(chosen, Work(setup.train.local_steps))
-        return allocate(links, chosen, bits, bits, seconds, setup.cell)
+        return allocate(links, chosen, wanted, least, seconds, setup.cell)
 
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return what goes down to every client of the plan."""
@@ -261,10 +263,22 @@ class Method:
         """Return the server's own model; private tensors are there at their initial values."""
         return {**self.setup.initial, **state["shared"]}
 
+    def upload_bits(self, clients: np.ndarray) -> tuple[ArrayLike, ArrayLike]:
+        """Return what clients mean to send and the least that is of use, in bits, to plan with."""
+        del clients
+        return self.dense_bits, self.dense_bits
+
     @cached_property
     def dense_bits(self) -> int:
         """Size of the whole shared adapter, encoded."""
         return 8 * len(encode(Dense(self.shared(self.setup.initial), self.config.value_type)))
+
+
+def check_size(payload: Payload) -> None:
+    """Raise WireError for numbers that no training gives and that would spoil the shared model."""
+    for numbers in payload.numbers():
+        if bool((numbers.abs() > _LARGEST).any()):
+            raise WireError(f"it holds numbers above {_LARGEST:g}.")
 
 
 def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:

@@ -20,10 +20,11 @@ from airtune.methods.method import (
     MethodConfig,
     Setup,
     State,
+    check_size,
     weighted_mean,
 )
 from airtune.scheduling.plan import Plan
-from airtune.wire import Dense, Payload, RankSlices, Shapes, ValueBits
+from airtune.wire import Dense, Payload, RankSlices, Shapes, ValueBits, WireError
 from airtune.wire.rank_slices import SLICES, empty_bits, slice_bits
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ class SlicedLora(Method):
         """Return the whole shared adapter."""
         del plan
         return Dense(state["shared"], "float32" if self.config.value_bits == 32 else "float16")
+
+    def accept(self, state: State, payload: Any) -> Any:
+        """Refuse numbers of another width, or too large to be learned ones."""
+        del state
+        if payload.value_bits != self.value_bits:
+            raise WireError(f"numbers have {payload.value_bits} bits, not {self.value_bits}.")
+        check_size(payload)
+        return payload
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Combine components, and average whole tensors over those who sent them."""
@@ -166,7 +175,12 @@ class SlicedLora(Method):
         each = torch.tensor([slice_bits(widths, self.value_bits) for widths in parts])
         return each.repeat_interleave(self.components.rank)
 
+    def bits(self, count: int) -> int:
+        """Return the size of an upload of ``count`` components of every matrix."""
+        each = self.component_bits.view(len(self.components.parts), -1)
+        return self.fixed_bits + int(each[:, :count].sum())
+
     @cached_property
     def dense_bits(self) -> int:
         """Size of an upload of everything."""
-        return self.fixed_bits + int(self.component_bits.sum())
+        return self.bits(self.components.rank)

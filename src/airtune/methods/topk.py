@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field as Option
 from torch import Tensor
 
-from airtune.methods.method import Client, Delivery, Method, MethodConfig, State, weighted_mean
+from airtune.errors import UserError
+from airtune.methods.method import (
+    Client,
+    Delivery,
+    Method,
+    MethodConfig,
+    Setup,
+    State,
+    check_size,
+    weighted_mean,
+)
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
-from airtune.wire import Dense, Payload, Shapes, SparseTensors, encode
+from airtune.wire import Dense, Payload, Shapes, SparseTensors, WireError, encode
 from airtune.wire.entries import SPARSE, entries_bits
 
 if TYPE_CHECKING:
@@ -53,6 +66,26 @@ class TopK(Method):
     Config: ClassVar[type[MethodConfig]] = TopKConfig
     uplink_payload: ClassVar[type] = SparseTensors
 
+    def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError for adapters without factors of LoRA to choose entries of."""
+        super().__init__(config, setup)
+        if not self.sizes:
+            raise UserError(
+                "method.name: topk sends entries of LoRA's factors, and none is shared; use "
+                "adapter.kind lora, and keep lora_A or lora_B out of method.private."
+            )
+
+    def upload_bits(self, clients: np.ndarray) -> tuple[ArrayLike, ArrayLike]:
+        """Return the sizes of the wanted entries, and of one of each tensor."""
+        del clients
+        counts = self._fitting(math.inf) or self.sizes
+        one = dict.fromkeys(self.sizes, 1)
+        bits = self.config.value_bits
+        return (
+            self._fixed_bits + entries_bits(counts, self.sizes, bits),
+            self._fixed_bits + entries_bits(one, self.sizes, bits),
+        )
+
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return the whole shared adapter."""
         del plan
@@ -82,6 +115,15 @@ class TopK(Method):
         }
         bits = self.config.value_bits
         return SparseTensors(index, values, self.sizes, bits, self.whole(client.adapter))
+
+    def accept(self, state: State, payload: Any) -> Any:
+        """Refuse numbers of another width, or too large to be learned ones."""
+        del state
+        if payload.value_bits != self.config.value_bits:
+            bits = self.config.value_bits
+            raise WireError(f"numbers have {payload.value_bits} bits, not {bits}.")
+        check_size(payload)
+        return payload
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Average entry by entry over those who sent it."""

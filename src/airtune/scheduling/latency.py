@@ -56,6 +56,12 @@ class Pieces:
     fixed_bits: int
     bits: Floats  # [pieces]
     least: int
+    limit: int | None = None  # most pieces that are ever sent
+
+    @property
+    def most(self) -> int:
+        """Most pieces of an upload."""
+        return len(self.bits) if self.limit is None else self.limit
 
     @property
     def smallest(self) -> float:
@@ -64,8 +70,8 @@ class Pieces:
 
     @property
     def whole(self) -> float:
-        """Size of the upload of everything."""
-        return self.fixed_bits + float(self.bits.sum())
+        """Size of the largest upload."""
+        return self.fixed_bits + float(np.sort(self.bits)[-self.most :].sum())
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,10 @@ class LatencyScheduler:
         pieces, cell = self.pieces, self._cell
         if cell.ideal or self._config.control == "none":
             return allocate(links, chosen, pieces.whole, pieces.smallest, compute_seconds, cell)
-        compute = np.zeros(len(links))
+        # Of those who are not asked now, the first queue alone needs to know.
+        compute = np.full(len(links), compute_seconds.mean() if chosen.size else 0.0)
         compute[chosen] = compute_seconds
-        skipped = self._hopeless(links, chosen, compute)
+        skipped = self._hopeless(links, chosen, compute, math.isnan(state["round_queue"]))
         able = np.array([client for client in chosen if client not in skipped], dtype=np.int64)
         self._planned = self._queues(state, links, compute)
 
@@ -119,6 +126,7 @@ class LatencyScheduler:
                 compute[clients],
                 self._weights[clients] / self._weights[clients].sum(),
                 pieces.least,
+                pieces.most,
             )
             return self._divide(state, links, demand, clients)
 
@@ -184,7 +192,7 @@ class LatencyScheduler:
         if config.control == "limit":
             return equal, left * band.rate(equal)
         room = left / self._mean_bit_seconds(state, links)[clients] - self.pieces.fixed_bits
-        ratios = np.maximum(room, 0.0) / float(self.pieces.bits.sum())
+        ratios = np.maximum(room, 0.0) / (self.pieces.whole - self.pieces.fixed_bits)
         if config.control == "common_ratio":
             ratios = np.full(len(clients), ratios.min())
         count = np.floor(np.minimum(ratios, 1.0) * demand.errors.shape[1] + 1e-9).astype(np.int64)
@@ -225,20 +233,26 @@ class LatencyScheduler:
         measured = state["bit_seconds"].numpy() / np.maximum(seen, 1.0)
         return np.where(seen > 0, measured, self._expected_bit_seconds(links))
 
-    def _hopeless(self, links: Links, chosen: Ints, compute: Floats) -> dict[int, str]:
-        """Return who could not keep the budget even with the whole band; refuse if nobody can."""
+    def _hopeless(
+        self, links: Links, chosen: Ints, compute: Floats, state_is_new: bool
+    ) -> dict[int, str]:
+        """Return who could not keep the budget even with the whole band.
+
+        Raise UserError if that is everybody who is asked first.
+        """
         budget = self._config.latency_s
         rate = rate_bps(self._cell.bandwidth_hz, self._usual(links)[chosen], self._cell.rate)
         sending = self.pieces.smallest / np.maximum(rate, 1e-9)
         least = compute[chosen] + sending
-        if chosen.size and (least > budget).all():
+        if state_is_new and chosen.size and (least > budget).all():
             first = int(least.argmin())
             client = int(chosen[first])
             raise UserError(
-                f"method.latency_s: {budget:g} s is below what any client needs. Client {client} "
-                f"needs least, {least[first]:.3g} s: {compute[client]:.3g} for computing and "
-                f"{sending[first]:.3g} for its smallest upload over the whole band. Give at least "
-                f"{np.median(least):.2g}, fewer local steps, or a lower rank."
+                f"method.latency_s: {budget:g} s is below what any client needs of the "
+                f"{chosen.size} asked first. Client {client} needs least, {least[first]:.3g} s: "
+                f"{compute[client]:.3g} for computing and {sending[first]:.3g} for its smallest "
+                f"upload over the whole band; half of them need {np.median(least):.3g} s at most. "
+                "Raise it, or ask for fewer local steps or a lower rank."
             )
         return {
             int(client): f"needs {seconds:.3g} s for its smallest upload, above the budget"

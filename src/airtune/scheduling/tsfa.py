@@ -54,10 +54,11 @@ class Demand:
         compute_seconds: Floats,
         weights: Floats,
         least: int,
+        most: int | None = None,
     ) -> Demand:
-        """Sort pieces [n, pieces] of sizes [pieces] by error per bit."""
+        """Sort pieces [n, pieces] of sizes [pieces] by error per bit; only ``most`` are sent."""
         sizes = np.broadcast_to(piece_bits, errors.shape)
-        order = np.argsort(-errors / sizes, axis=1, kind="stable")
+        order = np.argsort(-errors / sizes, axis=1, kind="stable")[:, :most]
         return cls(
             np.take_along_axis(errors, order, axis=1),
             np.take_along_axis(sizes, order, axis=1),
