@@ -45,14 +45,15 @@ def write(results: dict[str, Any], folder: Path) -> None:
         "![accuracy against bits](figure.png)\n",
         "## Claims\n",
         _claims(results["claims"]),
-        "## Everything arrives\n",
-        _table(rows, (title for title, *_ in of.SENT)),
-        "## A budget of 0.35 s on weak links\n",
-        _table(rows, (title for title, *_ in of.SCHEDULES)),
-        "## One thing changed at a time\n",
-        _table(rows, (title for title, *_ in of.ABLATIONS)),
-        NOTES.read_text(encoding="utf-8"),
     ]
+    for heading, listed in (
+        ("Everything arrives", of.SENT),
+        ("A budget of 0.35 s on weak links", of.SCHEDULES),
+        ("One thing changed at a time", of.ABLATIONS),
+    ):
+        if any(title in rows for title, *_ in listed):
+            parts += [f"## {heading}\n", _table(rows, (title for title, *_ in listed))]
+    parts.append(NOTES.read_text(encoding="utf-8"))
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
     _picture(rows, folder / "figure.png")
 

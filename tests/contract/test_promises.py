@@ -32,14 +32,15 @@ METHODS.append(
 )  # fmt: skip
 
 
-def needs_both_factors(name):
-    return getattr(registry.find(name), "needs_products", False)
+def needs_b(name):
+    """Whether a method is of no use without a B that travels."""
+    return name == "ffa_lora" or getattr(registry.find(name), "needs_products", False)
 
 
 PRIVATE = [
     {
         "name": name,
-        "private": ["classifier.*", *([] if needs_both_factors(name) else ["*.lora_B.*"])],
+        "private": ["classifier.*", *([] if needs_b(name) else ["*.lora_B.*"])],
     }
     for name in registry.names()
     if "private" in registry.find(name).Config.model_fields
