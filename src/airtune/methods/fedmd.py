@@ -10,7 +10,7 @@ from torch import Tensor
 
 from airtune.learning.knowledge import Knowledge, gather
 from airtune.methods.distilling import Distilling, DistillingConfig
-from airtune.methods.method import Client, MethodConfig, State
+from airtune.methods.method import Client, MethodConfig, State, check_size
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
 from airtune.wire import Payload, Shapes, SparseLogits, ValueBits, WireError, message_bits
@@ -108,7 +108,5 @@ class FedMD(Distilling):
         )
 
     def check_size(self, payload: SparseLogits) -> None:
-        """Refuse numbers that no model gives and that would spoil everybody's mean."""
-        for numbers in payload.numbers():
-            if bool((numbers.abs() > _LARGEST).any()):
-                raise WireError(f"it holds a logit beyond {_LARGEST:g}.")
+        """Refuse logits that no model gives and that would spoil everybody's mean."""
+        check_size(payload, _LARGEST)

@@ -274,11 +274,11 @@ class Method:
         return 8 * len(encode(Dense(self.shared(self.setup.initial), self.config.value_type)))
 
 
-def check_size(payload: Payload) -> None:
-    """Raise WireError for numbers that no training gives and that would spoil the shared model."""
+def check_size(payload: Payload, largest: float = _LARGEST) -> None:
+    """Raise WireError for numbers that no training gives and that would spoil what all share."""
     for numbers in payload.numbers():
-        if bool((numbers.abs() > _LARGEST).any()):
-            raise WireError(f"it holds numbers above {_LARGEST:g}.")
+        if bool((numbers.abs() > largest).any()):
+            raise WireError(f"it holds a number beyond {largest:g}.")
 
 
 def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -40,7 +41,7 @@ class SlicesConfig(MethodConfig):
     value_bits: Literal[16, 32] = Option(32, description="of a number, both ways")
 
 
-class SlicedLora(Method):
+class SlicedLora(Method, ABC):
     """Clients send slices of LoRA's factors, and whole what is no factor; a subclass combines them.
 
     Everybody starts a round from the broadcast factors, so component i means the same everywhere.
@@ -69,12 +70,12 @@ class SlicedLora(Method):
 
     # What a subclass says.
 
+    @abstractmethod
     def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
         """Return the shared factors made of what arrived.
 
         Weights are shares of all who were asked, so they sum to less than one where some is lost.
         """
-        raise NotImplementedError
 
     @property
     def pieces(self) -> int:

@@ -33,7 +33,7 @@ class LatencyConfig(Config):
     control: Control = Field(
         "tsfa",
         description="tsfa: each client's long-term average; round: that of each round's slowest; "
-        "limit: every upload, equal bands; client_ratio, common_ratio: fixed parts, equal bands; "
+        "limit: every upload, equal bands; client_ratio, common_ratio: by mean rates, equal bands; "
         "none: what the cell grants",
     )
     latency_s: PositiveFloat = Field(0.5, description="tau, budget of computing and sending")
