@@ -99,7 +99,6 @@ def test_whole_tensors_and_scores_travel_with_sixteen_bits_or_more(bits):
     back = decode(encode(sent), SHAPES)
     assert torch.equal(back.tensors["head.bias"], third if bits == 32 else third.half().float())
     assert torch.equal(back.scores, torch.full((3,), 1 / 3).half().float())
-    assert torch.equal(sent.tensors_as_sent()["head.bias"].float(), back.tensors["head.bias"])
 
 
 @pytest.mark.parametrize("bits", FEW)

@@ -118,6 +118,11 @@ class Components:
             whole += low_rank.squared_norm(low_rank.difference(after, before))
         return dropped, whole
 
+    def distance(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+        """Return ``||B' A' - B A||_F^2``, summed over matrices; exact."""
+        pairs = [low_rank.difference(factors(one, m), factors(other, m)) for m in self.parts]
+        return sum(low_rank.squared_norm(pair) for pair in pairs)
+
     def added(self, old: Slices, sent: Sequence[Sent], over_senders: bool) -> dict[str, Tensor]:
         """Return ``old_i + sum_n w_n d_n,i / Z_i``, Z the weight of who sent i, or 1."""
         new = {}

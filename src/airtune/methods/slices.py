@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field as Option
 from torch import Tensor
 
+from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.components import Components, Sent
 from airtune.learning.low_rank import Factors
@@ -26,7 +27,7 @@ from airtune.methods.method import (
 )
 from airtune.scheduling.plan import Plan
 from airtune.wire import Dense, Payload, RankSlices, Shapes, ValueBits, WireError
-from airtune.wire.rank_slices import SLICES, empty_bits, slice_bits
+from airtune.wire.rank_slices import SLICES, empty_bits, rounded_stochastically, slice_bits
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
@@ -38,7 +39,11 @@ class SlicesConfig(MethodConfig):
     private: list[str] = Option(
         [], description="patterns of tensors that never leave a client, such as classifier.*"
     )
-    value_bits: Literal[16, 32] = Option(32, description="of a number, both ways")
+    value_bits: ValueBits = Option(
+        32,
+        description="of a number that goes up, below 16 rounded at random with a scale for each "
+        "slice; 16: of one that goes down too",
+    )
 
 
 class SlicedLora(Method, ABC):
@@ -87,7 +92,7 @@ class SlicedLora(Method, ABC):
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return the whole shared adapter."""
         del plan
-        return Dense(state["shared"], "float32" if self.config.value_bits == 32 else "float16")
+        return Dense(state["shared"], "float16" if self.config.value_bits == 16 else "float32")
 
     def accept(self, state: State, payload: Any) -> Any:
         """Refuse numbers of another width, or too large to be learned ones."""
@@ -142,11 +147,15 @@ class SlicedLora(Method, ABC):
         kept: Tensor,
         scores: Tensor | None = None,
     ) -> RankSlices:
-        """Return the ``kept`` [components] of all slices [rank, width] of each matrix."""
+        """Return the ``kept`` [components] of all slices [rank, width] of each matrix, rounded."""
         by_matrix = self.components.by_matrix(kept)
         sent = {matrix: rows[by_matrix[matrix]] for matrix, rows in slices.items()}
-        whole = self.whole(client.adapter)
-        return RankSlices(kept, sent, self.components.parts, self.value_bits, scores, whole)
+        parts, bits = self.components.parts, self.value_bits
+        if bits < 16:
+            seed = keyed.integer(self.setup.seed, "rounding", client.round, client.index)
+            draw = torch.Generator().manual_seed(seed)
+            sent = {m: rounded_stochastically(s, parts[m], bits, draw) for m, s in sent.items()}
+        return RankSlices(kept, sent, parts, bits, scores, self.whole(client.adapter))
 
     def product(self, sent: Sent, matrix: str) -> Factors:
         """Return the factors of what a client sent of a matrix."""

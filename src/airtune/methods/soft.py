@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field as Option
-from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from airtune import keyed
+from airtune.errors import UserError
 from airtune.learning.components import Pool, Sent
-from airtune.learning.orthogonality import Form, Orthogonal
-from airtune.learning.phase import Phase, supervised
-from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
-from airtune.methods.slices import SlicedLora, SlicesConfig
-from airtune.radio.cell import Links
+from airtune.learning.phase import Phase
+from airtune.methods.method import Client, MethodConfig, Setup
+from airtune.methods.scheduled import ScheduledConfig, ScheduledLora, shares
 from airtune.radio.grant import Grant
-from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
-from airtune.scheduling.plan import Plan
-from airtune.scheduling.selection import choose_randomly
+from airtune.scheduling.latency import Pieces
 from airtune.wire import Payload
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
 
 
-class SoftConfig(SlicesConfig, LatencyConfig):
-    """Options of SOFT and of TSFA; symbols as in the specification."""
+class SoftConfig(ScheduledConfig):
+    """Options of SOFT; symbols as in the specification."""
 
-    orthogonality: NonNegativeFloat = Option(1e-2, description="mu, weight of the penalty")
-    penalty: Form = Option(
-        "off_diagonal", description="components orthogonal, or literally orthonormal"
-    )
-    score: Literal["change", "norm", "random"] = Option(
-        "change", description="a component's importance: norm of its change, norm, or chance"
+    score: Literal["change", "norm", "fisher", "random"] = Option(
+        "change",
+        description="a component's importance: norm of its change, norm, change times the size of "
+        "its gradients, or chance",
     )
     pool: Pool = Option(
         "matrix", description="keep as many components of each matrix, or the best of all"
@@ -49,13 +43,9 @@ class SoftConfig(SlicesConfig, LatencyConfig):
     average: Literal["senders", "total"] = Option(
         "senders", description="Z: mean over who sent a component, or 1 (no change, or a zero)"
     )
-    error_feedback: float = Option(
-        0.0, ge=0, le=1, description="share of what was not sent that is owed in the next round"
-    )
-    train_a: bool = Option(True, description="false: LoRA's A stays as it started (FFA-LoRA)")
 
 
-class Soft(SlicedLora):
+class Soft(ScheduledLora):
     """Sparsified orthogonal LoRA, kept ratio and bandwidth by drift plus penalty (SOFT, TSFA).
 
     Clients train ``F + mu R``, R the off-diagonal Gram penalty, score each rank component by norms
@@ -74,37 +64,24 @@ class Soft(SlicedLora):
     Config: ClassVar[type[MethodConfig]] = SoftConfig
 
     def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError for a score of gradients without an optimiser that keeps them."""
         super().__init__(config, setup)
-        weights = setup.examples / setup.examples.sum()
-        asked = min(setup.per_round, len(weights))
-        self.scheduler = LatencyScheduler(config, setup.cell, self._sizes, weights, asked)
-
-    # The hooks.
-
-    def start(self) -> State:
-        """Return the shared adapter and the scheduler's queues."""
-        return {**super().start(), "schedule": self.scheduler.start()}
-
-    def plan(self, state: State, links: Links) -> Plan:
-        """Grant bits and bandwidth by what the components weighed last."""
-        setup = self.setup
-        chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
-        seconds = setup.compute_seconds(chosen, Work(setup.train.local_steps))
-        return self.scheduler.plan(state["schedule"], links, chosen, seconds)
+        if config.score == "fisher" and setup.train.optimiser == "sgd":
+            raise UserError(
+                "method.score: fisher takes the sizes of gradients from Adam's moments; use "
+                "train.optimiser adamw, or another score."
+            )
 
     def phases(self, client: Client) -> list[Phase]:
-        """Return local training with the pull towards orthogonality."""
-        config, objective = self.config, supervised
-        if config.orthogonality > 0.0:
-            objective = Orthogonal(config.orthogonality, config.penalty, config.train_a)
-        trained = tuple(n for n in client.adapter if config.train_a or ".lora_A." not in n)
-        return [Phase(client.data, objective, self.setup.train.local_steps, trained)]
+        """Return local training; where the score asks for moments they are kept."""
+        keeps = self.config.score == "fisher"
+        return [replace(phase, goes_on=keeps) for phase in super().phases(client)]
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Send the slices that count, as many as fit."""
         started = self.started(client)
         self.keep_private(client)
-        learned = self._with_debt(client)
+        learned = self.with_debt(client)
         squares = self.scores(client, learned, started) ** 2
         errors, ranking = self.components.ranked(squares, self.config.pool)
         count = self._fitting(ranking, grant.bits)
@@ -119,30 +96,17 @@ class Soft(SlicedLora):
             "drop_error": dropped / moved if moved else 0.0,
         }
         slices, before = self.components.slices(learned), self.components.slices(started)
-        if self.config.error_feedback > 0.0:
-            there = self.components.by_matrix(kept)
-            client.state["owed"] = {
-                matrix: torch.where(there[matrix][:, None], 0.0, rows - before[matrix])
-                for matrix, rows in slices.items()
-            }
-        if count == 0:
-            return None
-        if self.config.send == "delta":
-            slices = {matrix: rows - before[matrix] for matrix, rows in slices.items()}
-        shares = (errors / errors.sum().clamp(min=1e-30)).float() if self.pieces else None
-        return self.message(client, slices, kept, shares)
+        changes = {matrix: rows - before[matrix] for matrix, rows in slices.items()}
+        values = changes if self.config.send == "delta" else slices
+        message = self.message(client, values, kept, shares(errors) if self.pieces else None)
+        for matrix, there in self.components.by_matrix(kept).items():
+            # Of what is sent, rounding is left.
+            changes[matrix] = changes[matrix].clone()
+            changes[matrix][there] = values[matrix][there] - message.slices[matrix]
+        self.owe(client, changes)
+        return message if count else None
 
-    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
-        """Average what arrived, and go on with the queues."""
-        uploads = [
-            Upload(d.client, d.seconds, d.grant.rate_bps, d.payload and d.payload.scores)
-            for d in deliveries
-            if d.grant is not None and d.seconds > 0.0  # none: it did not hear the broadcast
-        ]
-        after = self.scheduler.after(state["schedule"], uploads)
-        return super().aggregate({**state, "schedule": after}, deliveries)
-
-    # Their parts.
+    # Its parts.
 
     def scores(self, client: Client, learned: Adapter, started: Adapter) -> Tensor:
         """Return each component's importance, [components]."""
@@ -150,9 +114,22 @@ class Soft(SlicedLora):
             return self.components.changes(learned, started)
         if self.config.score == "norm":
             return self.components.norms(learned)
+        if self.config.score == "fisher":
+            return self._loss_at_stake(client, learned, started)
         seed = keyed.integer(self.setup.seed, "components", client.round, client.index)
         draw = torch.Generator().manual_seed(seed)
         return torch.rand(len(self.components), generator=draw, dtype=torch.float64)
+
+    def _loss_at_stake(self, client: Client, learned: Adapter, started: Adapter) -> Tensor:
+        """Return ``sqrt(sum_j E[g_j^2] d_j^2)`` over a component's changes d, [components].
+
+        Mean squares of gradients, which stand for Fisher's information, are those of the client's
+        Adam. They serve this score only: the next round's optimiser starts anew.
+        """
+        squares = {name: moments[1] for name, moments in client.moments.items()}
+        new, old = self.components.slices(learned), self.components.slices(started)
+        sizes = self.components.slices({n: squares[n].view_as(started[n]) for n in squares})
+        return torch.cat([(sizes[m] * (new[m] - old[m]) ** 2).sum(1) for m in new]).double().sqrt()
 
     def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
         """Average each component over those who sent it."""
@@ -166,18 +143,12 @@ class Soft(SlicedLora):
         return self.components.covariance(old, sent, self.config.send == "delta")
 
     @property
-    def private(self) -> Sequence[str]:
-        """Patterns of tensors that never leave a client; a frozen A has no need to."""
-        return [*self.config.private, *([] if self.config.train_a else ["*.lora_A.*"])]
-
-    @property
     def pieces(self) -> int:
         """How many pieces tell the scheduler what they weigh."""
-        asked = self.config.control in ("tsfa", "round")
-        return self.components.pieces(self.config.pool) if asked else 0
+        return self.components.pieces(self.config.pool) if self.is_weighed else 0
 
-    @cached_property
-    def _sizes(self) -> Pieces:
+    @property
+    def sizes(self) -> Pieces:
         """What an upload is made of, for the scheduler; the fewest are one of each matrix."""
         bits, matrices = self.component_bits.double(), len(self.components.parts)
         if self.config.pool == "all":
@@ -189,15 +160,6 @@ class Soft(SlicedLora):
         """Most pieces that are kept."""
         pieces = self.components.pieces(self.config.pool)
         return math.ceil(self.config.kept_ratio * pieces - 1e-9)
-
-    def _with_debt(self, client: Client) -> Adapter:
-        """Return what was learned, with the decayed changes that were not sent before."""
-        owed = client.state.get("owed")
-        if owed is None:
-            return client.adapter
-        now = self.components.slices(client.adapter)
-        with_debt = {m: rows + self.config.error_feedback * owed[m] for m, rows in now.items()}
-        return {**client.adapter, **self.components.tensors(with_debt)}
 
     def _fitting(self, ranking: Tensor, budget: float) -> int:
         """Return how many pieces are sent within a budget of bits."""

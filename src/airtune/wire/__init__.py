@@ -1,5 +1,6 @@
 """Payloads to bytes and back; knows nothing of models and methods."""
 
+from airtune.wire.coded_changes import CodedChanges, Grid, coded_bits
 from airtune.wire.coded_logits import MOST_ENTRIES, CodedLogits, Reference
 from airtune.wire.container import WireError
 from airtune.wire.dense import Dense, ValueType
@@ -10,8 +11,10 @@ from airtune.wire.rank_slices import RankSlices
 
 __all__ = [
     "MOST_ENTRIES",
+    "CodedChanges",
     "CodedLogits",
     "Dense",
+    "Grid",
     "Payload",
     "RankSlices",
     "Reference",
@@ -21,6 +24,7 @@ __all__ = [
     "ValueBits",
     "ValueType",
     "WireError",
+    "coded_bits",
     "decode",
     "encode",
     "message_bits",

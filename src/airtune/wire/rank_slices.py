@@ -61,16 +61,8 @@ class RankSlices:
             arrays["v"] = pack(codes, self.value_bits)
             scales = torch.cat([torch.zeros(0), *(step.reshape(-1) for step in steps)])
             arrays[_SCALES + str(self.value_bits)] = scales
-        if self.scores is not None:
-            arrays["w"] = self.scores.to(torch.float16)
-        return {}, arrays | {
-            _WHOLE + name: tensor for name, tensor in self.tensors_as_sent().items()
-        }
-
-    def tensors_as_sent(self) -> dict[str, Tensor]:
-        """Return whole tensors as they travel: with 32 bits, or 16 where values have fewer."""
-        dtype = _FLOATS[max(16, self.value_bits)]
-        return {name: tensor.to(dtype) for name, tensor in self.tensors.items()}
+        dtype = _FLOATS[max(16, self.value_bits)]  # whole tensors have 16 where values have fewer
+        return {}, arrays | whole_arrays(self.scores, self.tensors, dtype)
 
     @classmethod
     def from_arrays(
@@ -94,25 +86,8 @@ class RankSlices:
                 known, flat.split(sizes), counts, widths, strict=True
             )
         }
-        whole = {}
-        for name, array in arrays.items():
-            if not name.startswith(_WHOLE):
-                continue
-            plain = name.removeprefix(_WHOLE)
-            is_tensor = plain in shapes and plain != "scores" and not plain.startswith(SLICES)
-            if not is_tensor or tuple(array.shape) != tuple(shapes[plain]):
-                raise WireError(f"tensor '{plain}' is not part of the shared adapter as it is.")
-            if array.dtype not in _FLOATS.values():
-                raise WireError(f"tensor '{plain}' is not of a floating-point type.")
-            whole[plain] = array.to(torch.float32)
-        scores = arrays.get("w")
-        if scores is not None:
-            if scores.dtype != torch.float16 or scores.shape != shapes.get("scores"):
-                raise WireError("the scores are not the numbers that this method sends.")
-            scores = scores.to(torch.float32)
-            if bool((scores < 0).any()):
-                raise WireError("a score is negative.")
-        return cls(kept, slices, parts, bits, scores, whole)
+        whole, _ = read_whole(arrays, shapes)
+        return cls(kept, slices, parts, bits, read_scores(arrays, shapes), whole)
 
     def numbers(self) -> Iterable[Tensor]:
         """Return what has to be finite."""
@@ -142,6 +117,45 @@ def empty_bits(shapes: Shapes, value_bits: ValueBits, whole: Mapping[str, Tensor
         whole,
     )
     return 8 * len(encode(message)) + (0 if value_bits % 8 == 0 else 7)
+
+
+def whole_arrays(
+    scores: Tensor | None, tensors: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Return scores, and whole tensors as ``dtype``, as arrays of a message."""
+    arrays = {} if scores is None else {"w": scores.to(torch.float16)}
+    return arrays | {_WHOLE + name: tensor.to(dtype) for name, tensor in tensors.items()}
+
+
+def read_whole(
+    arrays: Mapping[str, Tensor], shapes: Shapes
+) -> tuple[dict[str, Tensor], torch.dtype]:
+    """Return those of the tensors in ``shapes`` that a message has whole, and their type there."""
+    whole, dtype = {}, torch.float32
+    for name, array in arrays.items():
+        if not name.startswith(_WHOLE):
+            continue
+        plain = name.removeprefix(_WHOLE)
+        is_tensor = plain in shapes and plain != "scores" and not plain.startswith(SLICES)
+        if not is_tensor or tuple(array.shape) != tuple(shapes[plain]):
+            raise WireError(f"tensor '{plain}' is not part of the shared adapter as it is.")
+        if array.dtype not in _FLOATS.values():
+            raise WireError(f"tensor '{plain}' is not of a floating-point type.")
+        whole[plain], dtype = array.to(torch.float32), array.dtype
+    return whole, dtype
+
+
+def read_scores(arrays: Mapping[str, Tensor], shapes: Shapes) -> Tensor | None:
+    """Return a message's scores; raise WireError for others than were asked for."""
+    scores = arrays.get("w")
+    if scores is None:
+        return None
+    if scores.dtype != torch.float16 or scores.shape != shapes.get("scores"):
+        raise WireError("the scores are not the numbers that this method sends.")
+    scores = scores.to(torch.float32)
+    if bool((scores < 0).any()):
+        raise WireError("a score is negative.")
+    return scores
 
 
 def _largest_level(bits: int) -> int:
