@@ -32,7 +32,7 @@ class Grid:
         """Return levels [n] of which ``count`` are not zero, and their grid.
 
         ``order`` sorts ``values`` [n] by descending magnitude. The smallest value that stays is at
-        half a step, the offset the mean of what rounding would add to a magnitude: so coarse levels
+        half a step or below, the offset the mean of what rounding would add to a magnitude: so coarse levels
         stand for the mean of what they were.
         """
         levels = torch.zeros(len(values), dtype=torch.int64)
@@ -40,7 +40,8 @@ class Grid:
         sizes = values[largest].abs()
         if count == 0 or float(sizes[-1]) == 0.0:
             return levels, cls(0.0, 0.0)
-        step = float(2.0 * sizes[-1])
+        # Not so fine that the largest would have to be cut.
+        step = max(2.0 * float(sizes[-1]), float(sizes[0]) / MOST_LEVEL)
         own = (sizes / step).round().clamp(1, MOST_LEVEL)
         levels[largest] = (own * values[largest].sign()).long()
         offset = float((own * step - sizes).mean())

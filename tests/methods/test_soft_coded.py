@@ -1,0 +1,183 @@
+"""Coded SOFT: what is sent and owed, what the scheduler hears, and few bits in plain SOFT."""
+
+import numpy as np
+import pytest
+import torch
+
+from airtune.build import build, session
+from airtune.errors import UserError
+from airtune.experiment import Experiment
+from airtune.federation import ledger
+from airtune.methods.soft_coded import normal_bits
+from airtune.wire import decode
+
+WEAK = {"preset": "urban-micro", "radius_m": 400, "power_dbm": 10, "bandwidth_hz": 5e5}
+ALONE = {"clients": {"count": 1}, "train": {"rounds": 1}, "cell": "ideal"}
+
+
+@pytest.fixture
+def execute(small, tmp_path):
+    def run(method, **sections):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        experiment = Experiment(**small(method=method, **sections))
+        parts = build(experiment)
+        progress = session(parts, experiment, folder)
+        list(progress.rounds())
+        rows = [r for r in ledger.read(folder / "ledger.jsonl") if r["row"] == "upload"]
+        return parts, progress, rows
+
+    return run
+
+
+def test_what_is_sent_and_what_is_owed_are_together_what_was_learned(execute):
+    _, dense, _ = execute({"name": "fedavg"}, **ALONE)
+    parts, coded, rows = execute({"name": "soft_coded", "error_feedback": 1.0}, **ALONE)
+    owed = parts.method.components.tensors(parts.clients.states.get(0)["owed"])
+    assert 0.0 < rows[0]["notes"]["kept"] <= 0.14
+    for name, tensor in coded.adapter.items():
+        assert torch.allclose(tensor + owed.get(name, 0.0), dense.adapter[name], atol=1e-6)
+    assert max(float(each.abs().max()) for each in owed.values()) > 0
+
+
+def test_with_nearly_everything_sent_it_is_federated_averaging(execute):
+    train = {"rounds": 2, "local_steps": 4}
+    parts, dense, _ = execute({"name": "fedavg"}, cell="ideal", train=train)
+    _, coded, rows = execute({"name": "soft_coded", "kept_ratio": 0.9}, cell="ideal", train=train)
+    for name, tensor in coded.adapter.items():
+        moved = float((dense.adapter[name] - parts.method.setup.initial[name]).norm())
+        assert float((tensor - dense.adapter[name]).norm()) <= 0.2 * moved + 1e-6
+    assert all(row["notes"]["drop_error"] < 0.1 for row in rows)
+
+
+def test_a_message_fills_its_grant_and_never_exceeds_it(execute, small, tmp_path):
+    method = {"name": "soft_coded", "latency_s": 0.06, "control": "limit"}
+    adapter = {"rank": 16}
+    parts, _, rows = execute(method, cell=WEAK | {"bandwidth_hz": 2e5}, adapter=adapter)
+    sent = [row for row in rows if row["status"] == "delivered"]
+    assert sent
+    kept = {row["notes"]["kept"] for row in sent}
+    assert len(kept) > 1 and max(kept) <= 0.14
+    assert all(row["bits"] <= row["granted_bits"] for row in sent)
+    cut = [row for row in sent if row["notes"]["kept"] < 0.9 * max(kept)]
+    counts = parts.method._counts
+    fixed = parts.method.fixed_bits
+    for row in cut:  # one step more of the ladder would not have fitted, about
+        ratio = counts[0] / counts[1]
+        assert fixed + ratio * 1.3 * (row["bits"] - fixed) + 400 > row["granted_bits"]
+
+
+def test_scores_say_how_much_error_each_further_piece_takes_off(execute):
+    parts, _, _ = execute({"name": "soft_coded", "kept_ratio": 0.5}, **ALONE)
+    method = parts.method
+    draw = torch.Generator().manual_seed(0)
+    flat = torch.randn(method._numbers, generator=draw)
+    order = flat.abs().argsort(descending=True)
+    falls = method._weighed(flat, order).numpy()
+    assert falls.shape == (16,) and (falls >= -1e-12).all()
+    assert falls[0] > 2 * falls[-1]  # steep, unlike the norms of components
+    # All pieces together are the most that may stay: a grid of half of the numbers.
+    sizes, total = np.sort(np.abs(flat.numpy()))[::-1], float((flat**2).sum())
+    half = len(sizes) // 2
+    step = 2 * sizes[half - 1]
+    levels = np.maximum(np.round(sizes[:half] / step), 1)
+    offset = (levels * step - sizes[:half]).mean()
+    left = ((levels * step - offset - sizes[:half]) ** 2).sum() + (sizes[half:] ** 2).sum()
+    assert falls.sum() == pytest.approx(1 - left / total, abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.14, 0.5, 0.9])
+def test_the_size_that_is_planned_with_is_that_of_normal_numbers(share):
+    numbers = np.abs(np.random.default_rng(0).standard_normal(400_000))
+    step = 2 * np.sort(numbers)[-int(share * len(numbers))]
+    sizes, counts = np.unique(np.round(numbers / step), return_counts=True)
+    entropy = -(counts * np.log2(counts / len(numbers))).sum() + counts[sizes > 0].sum()
+    assert normal_bits(share) == pytest.approx(entropy / len(numbers), rel=0.01)
+
+
+def test_under_a_latency_scheduler_it_keeps_to_the_budget(execute):
+    method = {"name": "soft_coded", "latency_s": 0.08}
+    _, _, rows = execute(method, cell=WEAK, train={"rounds": 8}, adapter={"rank": 16})
+    sent = [row for row in rows if row["status"] == "delivered"]
+    assert {"queue", "kept", "drop_error"} <= set(sent[0]["notes"])
+    seconds = {}
+    for row in sent:
+        seconds.setdefault(row["client"], []).append(row["compute_seconds"] + row["seconds"])
+    assert max(np.mean(each) for each in seconds.values()) <= 0.08 * (1 + 1 / np.sqrt(8))
+
+
+def test_a_head_travels_whole(execute):
+    _, _, with_head = execute({"name": "soft_coded"}, cell="ideal")
+    private = {"name": "soft_coded", "private": ["classifier.*"]}
+    parts, _, without = execute(private, cell="ideal")
+    head = sum(t.numel() for n, t in parts.method.setup.initial.items() if "classifier" in n)
+    saved = with_head[0]["bits"] - without[0]["bits"]
+    assert 32 * head < saved < 32 * head + 1500
+
+
+# Few bits in SOFT itself, and its score of gradients.
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_slices_of_few_bits_cost_little_and_their_rounding_is_owed(execute, bits):
+    method = {"name": "soft", "control": "none", "orthogonality": 0.0, "error_feedback": 1.0}
+    _, dense, full = execute(method, **ALONE)
+    parts, coarse, few = execute(method | {"value_bits": bits}, **ALONE)
+    assert few[0]["bits"] < full[0]["bits"]
+    owed = parts.method.components.tensors(parts.clients.states.get(0)["owed"])
+    assert max(float(each.abs().max()) for each in owed.values()) > 0
+    for name, tensor in coarse.adapter.items():
+        if name in owed:
+            assert torch.allclose(tensor + owed[name], dense.adapter[name], atol=1e-6)
+
+
+def test_fisher_s_score_is_of_the_gradients_that_adam_saw(small, tmp_path):
+    experiment = Experiment(**small(method={"name": "soft", "score": "fisher"}, **ALONE))
+    parts = build(experiment)
+    method, seen = parts.method, []
+    score = method.scores
+
+    def scores(client, learned, started):
+        found = score(client, learned, started)
+        seen.append((dict(client.moments), learned, started, found))
+        return found
+
+    method.scores = scores
+    list(session(parts, experiment, tmp_path).rounds())
+    moments, learned, started, found = seen[0]
+    names = parts.method.components.parts
+    expected = []
+    for matrix in names:
+        for i in range(method.components.rank):
+            total = 0.0
+            for side in ("A", "B"):
+                name = f"{matrix}.lora_{side}.weight"
+                square = moments[name][1].view_as(learned[name])
+                part = (square * (learned[name] - started[name]) ** 2).numpy()
+                total += (part[i] if side == "A" else part[:, i]).sum()
+            expected.append(np.sqrt(total))
+    assert max(expected) > 0
+    assert np.allclose(found.numpy(), expected, rtol=1e-4)
+
+
+def test_fisher_s_score_needs_adam(small):
+    values = small(method={"name": "soft", "score": "fisher"}, train={"optimiser": "sgd"})
+    with pytest.raises(UserError, match=r"method\.score: fisher"):
+        build(Experiment(**values))
+
+
+def test_every_upload_is_read_as_it_was_meant(small, tmp_path, monkeypatch):
+    experiment = Experiment(**small(method={"name": "soft_coded"}, cell="ideal"))
+    parts = build(experiment)
+    exchange, shapes, found = parts.clients.exchange, parts.method.uplink_shapes(), []
+
+    def listening(orders):
+        replies = exchange(orders)
+        found.extend(decode(reply.message, shapes) for reply in replies)
+        return replies
+
+    monkeypatch.setattr(parts.clients, "exchange", listening)
+    list(session(parts, experiment, tmp_path).rounds())
+    assert len(found) == 15
+    most = 0.14 * sum(each.numel() for each in found[0].levels.values())
+    assert all(0 < sum(int((e != 0).sum()) for e in f.levels.values()) <= most for f in found)
