@@ -99,13 +99,10 @@ class SlicedLora(Method, ABC):
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Combine components, and average whole tensors over those who sent them."""
-        total = sum(each.weight for each in deliveries if each.grant is not None)
         arrived = [each for each in deliveries if each.payload is not None]
         if not arrived:
             return {**state, "notes": {}}
-        sent = [
-            Sent(each.weight / total, each.payload.kept, each.payload.slices) for each in arrived
-        ]
+        sent = self.sent(deliveries)
         old = {**self.setup.initial, **state["shared"]}
         new = {**self.combine(old, sent), **weighted_mean(arrived)}
         return {**state, "shared": {**state["shared"], **new}, "notes": self.notes(old, sent)}
@@ -147,6 +144,15 @@ class SlicedLora(Method, ABC):
         sent = {matrix: rows[by_matrix[matrix]] for matrix, rows in slices.items()}
         whole = self.whole(client.adapter)
         return RankSlices(kept, sent, self.components.parts, self.value_bits, scores, whole)
+
+    def sent(self, deliveries: Sequence[Delivery]) -> list[Sent]:
+        """Return what arrived, weighted by shares of all who were asked."""
+        total = sum(each.weight for each in deliveries if each.grant is not None)
+        return [
+            Sent(each.weight / total, each.payload.kept, each.payload.slices)
+            for each in deliveries
+            if each.payload is not None
+        ]
 
     def product(self, sent: Sent, matrix: str) -> Factors:
         """Return the factors of what a client sent of a matrix."""

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from airtune import keyed
 from airtune.learning.components import Pool, Sent
+from airtune.learning.low_rank import Factors
 from airtune.learning.orthogonality import Form, Orthogonal
 from airtune.learning.phase import Phase, supervised
 from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
-from airtune.methods.slices import SlicedLora, SlicesConfig
+from airtune.methods.residual import RepairedLora
+from airtune.methods.slices import SlicesConfig
 from airtune.radio.cell import Links
 from airtune.radio.grant import Grant
 from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
@@ -52,10 +54,13 @@ class SoftConfig(SlicesConfig, LatencyConfig):
     error_feedback: float = Option(
         0.0, ge=0, le=1, description="share of what was not sent that is owed in the next round"
     )
+    residual: bool = Option(
+        False, description="move what averaging A and B apart leaves out into frozen weights"
+    )
     train_a: bool = Option(True, description="false: LoRA's A stays as it started (FFA-LoRA)")
 
 
-class Soft(SlicedLora):
+class Soft(RepairedLora):
     """Sparsified orthogonal LoRA, kept ratio and bandwidth by drift plus penalty (SOFT, TSFA).
 
     Clients train ``F + mu R``, R the off-diagonal Gram penalty, score each rank component by norms
@@ -156,14 +161,22 @@ class Soft(SlicedLora):
 
     def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
         """Average each component over those who sent it."""
-        is_delta = self.config.send == "delta"
-        rule = self.components.added if is_delta else self.components.replaced
-        slices = rule(self.components.slices(old), sent, self.config.average == "senders")
-        return self.components.tensors(slices)
+        is_change, over_senders = self._rule
+        rule = self.components.added if is_change else self.components.replaced
+        return self.components.tensors(rule(self.components.slices(old), sent, over_senders))
+
+    def products(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, Factors]:
+        """Average each component's product by the weights of its rows and columns."""
+        return self.components.mean_products(old, sent, *self._rule)
 
     def notes(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, float]:
         """Return the covariance that averaging A and B apart leaves out."""
-        return self.components.covariance(old, sent, self.config.send == "delta")
+        return self.components.covariance(old, sent, self._rule[0])
+
+    @property
+    def repairs(self) -> bool:
+        """Whether the residual is added to frozen weights."""
+        return bool(self.config.residual)
 
     @property
     def private(self) -> Sequence[str]:
@@ -175,6 +188,11 @@ class Soft(SlicedLora):
         """How many pieces tell the scheduler what they weigh."""
         asked = self.config.control in ("tsfa", "round")
         return self.components.pieces(self.config.pool) if asked else 0
+
+    @property
+    def _rule(self) -> tuple[bool, bool]:
+        """Whether changes are sent, and whether a component is averaged over its senders alone."""
+        return self.config.send == "delta", self.config.average == "senders"
 
     @cached_property
     def _sizes(self) -> Pieces:
