@@ -46,8 +46,9 @@ class RepairedLora(SlicedLora):
         parts = self.components.parts
         if any(len(widths) < 2 for widths in parts.values()):
             raise UserError(
-                f"method.name: {config.name} was asked to repair what averaging A and B apart "
-                "leaves out, and one of them is not averaged; train and share both."
+                f"method.residual: {config.name} cannot repair what averaging A and B apart "
+                "leaves out where one of them is not averaged; train and share both factors, or "
+                "leave it false."
             )
         width, matrix = min((min(widths), matrix) for matrix, widths in parts.items())
         if self.residual_rank is not None and self.residual_rank > width:
