@@ -30,9 +30,10 @@ class RepairedLora(SlicedLora):
     The residual of all rounds goes down with every broadcast: a client that missed one, or is new,
     has no other way to know it.
 
-    Source: FedEx-LoRA (Singhal et al. 2024, 2410.09432). Ours: the sum goes down instead of each
-    round's part; its best factors of a given rank are cut from the sum, so that what is cut now
-    may go down later.
+    Source: FedEx-LoRA (Singhal et al. 2024, 2410.09432; FOUND: the residual goes into frozen
+    weights, clients go on from mean A and mean B). Ours: the sum goes down instead of each round's
+    part, whose rank is at most clients times r; of a given rank its best factors are cut from the
+    whole sum, so that what is cut now may go down later. The server's model is what clients hear.
     """
 
     def __init__(self, config: Any, setup: Setup) -> None:

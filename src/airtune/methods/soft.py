@@ -73,7 +73,9 @@ class Soft(RepairedLora):
     products of norms, changes rather than values, Z, error feedback, the optimisation itself. Ours:
     what components weigh reaches the scheduler with the upload, charged, for the next round's plan;
     Z is the mean over senders (1 in the specification), which learns more from a quarter of the
-    bits; error feedback takes what was sent for arrived.
+    bits; error feedback takes what was sent for arrived. With ``residual`` frozen weights get what
+    averaging each component's row and column apart leaves out of their product under these weights
+    (:mod:`airtune.methods.residual`; named as a repair in the specification, 3.4).
     """
 
     Config: ClassVar[type[MethodConfig]] = SoftConfig
