@@ -10,6 +10,8 @@ import torch
 
 from airtune.federation import ledger
 from airtune.federation.interface import Order
+from airtune.learning.low_rank import factors
+from airtune.learning.shifts import shifts, without_shifts
 from airtune.methods import registry
 from airtune.radio.grant import Grant
 from airtune.wire import Dense, WireError, decode, encode
@@ -30,6 +32,8 @@ METHODS.append(
         "downlink": "server", "projection_bits": 4, "tap": "all",
     }
 )  # fmt: skip
+METHODS.append(quick("fedex_lora") | {"residual_rank": 2, "value_bits": 16})
+METHODS.append(quick("soft") | {"residual": True, "kept_ratio": 0.5})
 
 
 def needs_b(name):
@@ -60,6 +64,7 @@ every_method = held_to(METHODS + PRIVATE)
 # Another process takes seconds: one method of each family; of the others it is known by the test
 # of every method's tensors that what they export is the same sort of adapter.
 EXPORTED = [m for m in METHODS + PRIVATE if m["name"] in ("fedavg", "adald", "flexlora")]
+EXPORTED.append(quick("fedex_lora"))  # has shifts, which are absorbed
 
 
 def rows(folder, kind):
@@ -266,7 +271,11 @@ def test_uploads_fit_their_grants_and_the_ledger_says_who_could_not(method, exec
 def test_the_learned_adapter_has_the_tensors_of_the_model(method, execute):
     _, parts, progress = execute(method, train={"rounds": 1})
     shapes = {name: tensor.shape for name, tensor in parts.model.initial.items()}
-    assert {name: tensor.shape for name, tensor in progress.adapter.items()} == shapes
+    learned = without_shifts(progress.adapter)
+    assert {name: tensor.shape for name, tensor in learned.items()} == shapes
+    for matrix, shift in shifts(progress.adapter).items():
+        a, b = factors(learned, matrix)
+        assert shift.shape == (len(b), a.shape[1])
     assert all(tensor.dtype == torch.float32 for tensor in progress.adapter.values())
 
 

@@ -347,3 +347,52 @@ def test_covariance_of_a_model_that_is_nothing_is_no_division_by_zero():
     sent = Sent(0.5, torch.ones(9, dtype=torch.bool), ALL.slices(nothing))
     found = ALL.covariance(nothing, [sent, sent], True)
     assert found == {"covariance": 0.0, "covariance_of_change": 0.0}
+
+
+# ---- means of products
+
+
+@pytest.mark.parametrize("over_senders", [True, False])
+@pytest.mark.parametrize("is_change", [True, False])
+def test_mean_products_have_the_weights_of_rows_and_columns_averaged_apart(is_change, over_senders):
+    old = adapter(9)
+    messages, plain = sent_by(4, ALL, 2, nobody=[1])
+    everybody = sum(weight for weight, _ in plain)
+    clients = models(old, plain, ALL, is_change)
+    found = ALL.mean_products(old, messages, is_change, over_senders)
+    rule = ALL.added if is_change else ALL.replaced
+    apart = old | ALL.tensors(rule(ALL.slices(old), messages, over_senders))
+    for matrix in ALL.parts:
+        expected = np.zeros_like(full(old, matrix))
+        for i in range(RANK):
+            heard = [
+                (weight, piece(own, matrix, i))
+                for (weight, by_hand), (_, own) in zip(plain, clients, strict=True)
+                if (matrix, i) in by_hand
+            ]
+            mass = sum(weight for weight, _ in heard)
+            z = (mass or 1.0) if over_senders else {True: 1.0, False: everybody}[is_change]
+            expected += sum(weight / z * own for weight, own in heard)
+            if is_change or over_senders:
+                expected += (1.0 - mass / z) * piece(old, matrix, i)
+        got = (found[matrix].b @ found[matrix].a).numpy()
+        assert got == pytest.approx(expected, abs=1e-5)
+        assert norm(got - full(apart, matrix)) > 0.1  # so the repair is not nothing
+        assert found[matrix].a.dtype == torch.float64
+
+
+@pytest.mark.parametrize("over_senders", [True, False])
+def test_the_repair_of_everything_kept_is_the_covariance(over_senders):
+    """With all sent the residual is the product of deviations, whatever the rule."""
+    old, everything = adapter(9), torch.ones(9, dtype=torch.bool)
+    clients = [(0.2, adapter(1)), (0.5, adapter(2)), (0.3, adapter(3))]
+    messages = [Sent(weight, everything, ALL.slices(own)) for weight, own in clients]
+    means = ALL.mean_products(old, messages, False, over_senders)
+    for matrix in ALL.parts:
+        mean = {name: sum(w * own[name].double() for w, own in clients) for name in SHAPES}
+        deviations = sum(
+            w * full({name: own[name] - mean[name] for name in SHAPES}, matrix)
+            for w, own in clients
+        )
+        got = (means[matrix].b @ means[matrix].a).numpy() - full(mean, matrix)
+        assert got == pytest.approx(deviations, abs=1e-6)

@@ -159,7 +159,7 @@ def test_on_a_decoder_it_learns_too(execute):
     assert np.min(scores[1:]) < scores[0]
 
 
-HUGE = [{"name": "flexlora"}, {"name": "lora_svd"}, PLAIN, {"name": "topk"}]
+HUGE = [{"name": "fedex_lora"}, {"name": "flexlora"}, {"name": "lora_svd"}, PLAIN, {"name": "topk"}]
 
 
 @pytest.mark.parametrize("method", HUGE, ids=lambda method: method["name"])

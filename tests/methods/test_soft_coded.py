@@ -46,7 +46,7 @@ def test_with_nearly_everything_sent_it_is_federated_averaging(execute):
     _, coded, rows = execute({"name": "soft_coded", "kept_ratio": 0.9}, cell="ideal", train=train)
     for name, tensor in coded.adapter.items():
         moved = float((dense.adapter[name] - parts.method.setup.initial[name]).norm())
-        assert float((tensor - dense.adapter[name]).norm()) <= 0.2 * moved + 1e-6
+        assert float((tensor - dense.adapter[name]).norm()) <= 0.25 * moved + 1e-6
     assert all(row["notes"]["drop_error"] < 0.1 for row in rows)
 
 

@@ -16,8 +16,10 @@ from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import AdapterConfig, Task
+from airtune.learning.low_rank import factors
 from airtune.learning.prefix import find_prefix
 from airtune.learning.projections import Taps
+from airtune.learning.shifts import absorbed, shifts
 from airtune.learning.slots import Slots, Tap, low_rank
 
 Adapter = dict[str, Tensor]
@@ -46,8 +48,10 @@ class AdaptedModel:
                 # peft's own forward, without its choices between adapters and variants.
                 down, up = module.lora_A["default"], module.lora_B["default"]
                 scale, tap = module.scaling["default"], Tap()
-                self.taps[name.removeprefix(_PREFIX)] = tap
-                module.forward = low_rank(module.base_layer, down, up, scale, tap)
+                matrix = name.removeprefix(_PREFIX)
+                self.taps[matrix] = tap
+                shift = self.slots.shifts.place(matrix, self.device)
+                module.forward = low_rank(module.base_layer, down, up, scale, tap, shift)
         self.prefix = find_prefix(self.module, names)
         # The injected layers are all that an adapter needs; peft's wrapper around the model has
         # nothing to add to a pass but time.
@@ -79,6 +83,11 @@ class AdaptedModel:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.module.parameters()).device
+
+    @property
+    def scale(self) -> float:
+        """What LoRA's products are multiplied by, alpha / r."""
+        return self.config.alpha / self.config.rank
 
     @property
     def width(self) -> int:
@@ -134,8 +143,12 @@ class AdaptedModel:
         return logits, torch.stack([taps.pooled(read, mask) for read in reads], dim=1)
 
     def save(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
-        """Write ``adapter`` as a peft adapter directory."""
-        model = self._inject()
+        """Write ``adapter`` as a peft adapter directory; shifts become components of LoRA."""
+        ranks = {}
+        if shifted := shifts(adapter):
+            adapter = absorbed(adapter, self.scale)
+            ranks = {matrix: factors(adapter, matrix).rank for matrix in shifted}
+        model = self._inject(ranks)
         parameters = dict(model.named_parameters())
         for name, parameter in parameters.items():
             if parameter.requires_grad:
@@ -143,20 +156,21 @@ class AdaptedModel:
                 parameter.data = adapter[_tensor_name(name)].clone()
         model.save_pretrained(folder, save_embedding_layers=False)
 
-    def _inject(self) -> nn.Module:
+    def _inject(self, ranks: Mapping[str, int] | None = None) -> nn.Module:
+        """Return the backbone with fresh adapters, of other ``ranks`` than usual where given."""
         copy = self.backbone.structure_copy()
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft notes that a plain module has no hub config
             torch.manual_seed(keyed.integer(self._seed, "adapter"))
             try:
-                model = peft.get_peft_model(copy, self._peft_config())
+                model = peft.get_peft_model(copy, self._peft_config(ranks or {}))
             except ValueError as error:
                 keys = "targets" if self.config.top_layers is None else "targets or top_layers"
                 raise UserError(f"adapter.{keys}: {_targets_advice(copy, error)}") from error
         _check_rank(model, self.config)
         return model.eval()
 
-    def _peft_config(self) -> peft.PeftConfig:
+    def _peft_config(self, ranks: Mapping[str, int]) -> peft.PeftConfig:
         task: str | None = "SEQ_CLS" if self.task == "classification" else "CAUSAL_LM"
         if self.backbone.frozen_head:
             task = None  # else peft would train whatever is called a classifier
@@ -178,7 +192,14 @@ class AdaptedModel:
                     f"{count} layers; give at most {count}."
                 )
             shared["layers_to_transform"] = list(range(count - self.config.top_layers, count))
-        return peft.LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, **shared)
+        alphas = {matrix: self.scale * rank for matrix, rank in ranks.items()}
+        return peft.LoraConfig(
+            r=self.config.rank,
+            lora_alpha=self.config.alpha,
+            rank_pattern=dict(ranks),
+            alpha_pattern=alphas,  # so that every map keeps the one scale
+            **shared,
+        )
 
 
 def _tensor_name(parameter_name: str) -> str:

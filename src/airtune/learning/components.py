@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from airtune.learning import low_rank
-from airtune.learning.low_rank import factor_names, factors, matrices
+from airtune.learning.low_rank import Factors, factor_names, factors, matrices
 
 Slices = Mapping[str, Tensor]  # of each matrix, [components, width]
 Pool = Literal["matrix", "all"]
@@ -161,6 +161,34 @@ class Components:
                 sum_[kept] += each.weight * each.slices[matrix].double()
                 mass[kept] += each.weight
         return sums
+
+    def mean_products(
+        self, old: Mapping[str, Tensor], sent: Sequence[Sent], is_change: bool, over_senders: bool
+    ) -> dict[str, Factors]:
+        """Return each matrix's mean of rank-one pieces, in double precision.
+
+        ``sum_i (sum_n w_n b_n,i a_n,i + rest_i b_i a_i)`` has the weights by which :meth:`added`
+        (of changes) or :meth:`replaced` averages rows and columns apart: what is missing there
+        is the covariance of each component among those weights (DERIVED). With everything kept it
+        is ``sum_n w_n B_n A_n``.
+        """
+        total = sum(each.weight for each in sent)
+        models = [(each, self._model(old, each, is_change)) for each in sent]
+        found = {}
+        for matrix, (_, mass) in self._sums(self.slices(old), sent).items():
+            z = torch.ones_like(mass) if is_change else torch.full_like(mass, total)
+            if over_senders:
+                z = torch.where(mass > 0, mass, 1.0)
+            before = factors(old, matrix).double()
+            # Values that are missing count as zeros there, not as what was before.
+            rest = (1.0 - mass / z) * float(is_change or over_senders)
+            parts = [(1.0, Factors(before.a, before.b * rest.mT))]
+            for each, model in models:
+                kept = self.by_matrix(each.kept)[matrix]
+                own = factors(model, matrix).double().take(kept)
+                parts.append((each.weight, Factors(own.a / z[kept], own.b)))
+            found[matrix] = low_rank.stacked(parts)
+        return found
 
     def covariance(
         self, old: Mapping[str, Tensor], sent: Sequence[Sent], is_change: bool

@@ -23,12 +23,13 @@ from airtune.learning.optimiser import Moments
 from airtune.learning.phase import Objective, Pass, Phase
 from airtune.learning.prediction import Evaluation, Prediction, evaluation, predict
 from airtune.learning.projections import Taps
+from airtune.learning.shifts import identity, shift_name, shifts
 from airtune.learning.slots import zero_padded
 
 
 @dataclass
 class Assignment:
-    """One client's work of a round; ``adapter`` is replaced by what was learned.
+    """One client's work of a round; ``adapter`` is replaced by what was learned, shifts stay.
 
     ``moments`` are those of the optimiser, for phases that go on from them.
     """
@@ -69,7 +70,7 @@ class Learner:
     def train(self, tasks: Sequence[Assignment]) -> Iterator[Sequence[Assignment]]:
         """Run every task's phases, yielding each cohort of tasks when it is done.
 
-        Tasks whose phases are alike share forward passes.
+        Tasks whose phases are alike and whose shifts are the same share forward passes.
         """
         for group in _alike(tasks).values():
             # Neighbours in a cohort should have steps and lengths alike, so that they share more.
@@ -104,7 +105,8 @@ class Learner:
         for index in range(len(cohort[0].phases)):
             self._run_phase(cohort, index)
         for task, adapter, finite in zip(cohort, slots.read(), slots.finite(), strict=True):
-            task.adapter = adapter
+            frozen = {shift_name(matrix): t for matrix, t in shifts(task.adapter).items()}
+            task.adapter = {**adapter, **frozen}
             task.diverged |= not finite
 
     def _parts(self, phases: Sequence[Phase]) -> Iterable[list[str]]:
@@ -212,14 +214,16 @@ class Learner:
 
 
 def _recipe(task: Assignment) -> tuple[object, ...]:
+    """Return what kind of work a task is: how long it takes, but for its size."""
     phases = ((p.objective, p.trains, p.goes_on, *p.constants) for p in task.phases)
-    return (frozenset(task.moments), *phases)
+    return (frozenset(task.moments), frozenset(shifts(task.adapter)), *phases)
 
 
 def _alike(tasks: Sequence[Assignment]) -> dict[tuple[object, ...], list[Assignment]]:
     groups: dict[tuple[object, ...], list[Assignment]] = {}
     for task in tasks:
-        groups.setdefault(_recipe(task), []).append(task)
+        key = *_recipe(task), identity(task.adapter)
+        groups.setdefault(key, []).append(task)
     return groups
 
 

@@ -112,6 +112,21 @@ def truncated(product: Factors, rank: int) -> Factors:
     return Factors(best_a.to(product.a.dtype), best_b.to(product.b.dtype))
 
 
+def decomposed(matrix: Tensor, rank: int | None = None) -> Factors:
+    """Return the best product of ``rank`` for a matrix [d_out, d_in] in the Frobenius norm.
+
+    Singular values are divided evenly between the factors, so that numbers of both have a size
+    that 16 bits hold. Without ``rank``: as many components as differ from rounding errors.
+    """
+    u, values, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    if rank is None:
+        rounding = max(matrix.shape) * torch.finfo(matrix.dtype).eps
+        rank = int((values > rounding * values.max()).sum())
+    roots = values[:rank].sqrt()
+    best = Factors(roots[:, None] * v[:rank], u[:, :rank] * roots)
+    return Factors(best.a.to(matrix.dtype), best.b.to(matrix.dtype))
+
+
 def mean(parts: Sequence[tuple[float, Factors]]) -> Factors:
     """Return means apart, ``sum_n w_n A_n`` and ``sum_n w_n B_n``; weights sum to 1."""
     return Factors(

@@ -19,6 +19,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from airtune.learning.shifts import Shift, Shifts
+
 # Rows of a block are padded to this, so that vectorised kernels have no remainder to treat
 # differently, and norms are sums of such pieces: one order of summation for any number of slots.
 _PIECE = 512
@@ -87,15 +89,23 @@ class SlotLinear(nn.Module):
 
 
 def low_rank(
-    base: Callable[[Tensor], Tensor], down: SlotLinear, up: SlotLinear, scale: float, tap: Tap
+    base: Callable[[Tensor], Tensor],
+    down: SlotLinear,
+    up: SlotLinear,
+    scale: float,
+    tap: Tap,
+    shift: Shift,
 ) -> Callable[..., Tensor]:
-    """Return ``x -> base(x) + scale * up(down(x))``, the two sums in one product."""
+    """Return ``x -> base(x) + x shift^T + scale * up(down(x))``, each sum in its product."""
 
     def forward(x: Tensor, *ignored: object, **options: object) -> Tensor:
         y = base(x)
         a, b = down.active(down.weight), up.active(up.weight)
         rows = down.divide(x, a)
         start = y.to(b.dtype).view(b.shape[0], -1, up.out_features)
+        if shift.weight is not None:
+            moved = torch.addmm(start.flatten(0, 1), rows.flatten(0, 1), shift.weight.mT)
+            start = moved.view(start.shape)
         inner = torch.bmm(rows, a.mT)
         if tap.open:
             tap.read = inner
@@ -188,6 +198,7 @@ class Slots:
             for name, p in self.parameters.items()
         }
         self._own_shapes: list[dict[str, torch.Size]] = []
+        self.shifts = Shifts()
         self.blocks: list[Block] = []
 
     @property
@@ -198,7 +209,7 @@ class Slots:
     def load(
         self, adapters: Sequence[Mapping[str, Tensor]], parts: Iterable[Sequence[str]] = ()
     ) -> None:
-        """Fill as many slots as there are adapters.
+        """Fill as many slots as there are adapters; shifts are those of these adapters alone.
 
         ``parts`` are groups of tensor names that train alike; each becomes a block, and what they
         do not name another. A tensor smaller than the model's (a LoRA of lower rank) is padded
@@ -206,6 +217,7 @@ class Slots:
         """
         if not self.stacked and len(adapters) != 1:
             raise ValueError("this adapter kind trains one client at a time.")
+        self.shifts.load(adapters)
         self._arrange(len(adapters), [tuple(part) for part in parts])
         self._own_shapes = [{} for _ in adapters]
         with torch.no_grad():

@@ -20,6 +20,7 @@ from airtune.learning.data.examples import Examples
 from airtune.learning.optimiser import Moments
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.projections import Taps
+from airtune.learning.shifts import without_shifts
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
@@ -238,11 +239,12 @@ class Method:
 
     def shared(self, adapter: Mapping[str, Tensor]) -> Adapter:
         """Return the part of an adapter that may travel."""
-        return {name: tensor for name, tensor in adapter.items() if self.is_shared(name)}
+        return {name: t for name, t in without_shifts(adapter).items() if self.is_shared(name)}
 
     def keep_private(self, client: Client) -> None:
         """Keep what a client learned and never sends for its next round."""
-        private = {k: v for k, v in client.adapter.items() if not self.is_shared(k)}
+        learned = without_shifts(client.adapter)
+        private = {name: t for name, t in learned.items() if not self.is_shared(name)}
         if private:
             client.state["private"] = private
 

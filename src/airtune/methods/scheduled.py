@@ -11,10 +11,12 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from airtune.learning.components import Sent
+from airtune.learning.low_rank import Factors
 from airtune.learning.orthogonality import Form, Orthogonal
 from airtune.learning.phase import Phase, supervised
 from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
-from airtune.methods.slices import SlicedLora, SlicesConfig
+from airtune.methods.residual import RepairedLora
+from airtune.methods.slices import SlicesConfig
 from airtune.radio.cell import Links
 from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
 from airtune.scheduling.plan import Plan
@@ -34,10 +36,13 @@ class ScheduledConfig(SlicesConfig, LatencyConfig):
     error_feedback: float = Option(
         0.0, ge=0, le=1, description="share of what was not sent that is owed in the next round"
     )
+    residual: bool = Option(
+        False, description="move what averaging A and B apart leaves out into frozen weights"
+    )
     train_a: bool = Option(True, description="false: LoRA's A stays as it started (FFA-LoRA)")
 
 
-class ScheduledLora(SlicedLora):
+class ScheduledLora(RepairedLora):
     """Clients train ``F + mu R`` and send as much of it as a latency scheduler grants.
 
     What a client's pieces weigh comes with its upload, for the next round's plan. What it did not
@@ -56,6 +61,11 @@ class ScheduledLora(SlicedLora):
     @abstractmethod
     def sizes(self) -> Pieces:
         """What an upload is made of, for the scheduler."""
+
+    @property
+    def rule(self) -> tuple[bool, bool]:
+        """Whether changes are sent, and whether a component is averaged over its senders alone."""
+        return True, True
 
     @property
     def is_weighed(self) -> bool:
@@ -93,9 +103,24 @@ class ScheduledLora(SlicedLora):
         after = self.scheduler.after(state["schedule"], uploads)
         return super().aggregate({**state, "schedule": after}, deliveries)
 
+    def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
+        """Average each component over those who sent it."""
+        is_change, over_senders = self.rule
+        rule = self.components.added if is_change else self.components.replaced
+        return self.components.tensors(rule(self.components.slices(old), sent, over_senders))
+
+    def products(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, Factors]:
+        """Average each component's product by the weights of its rows and columns."""
+        return self.components.mean_products(old, sent, *self.rule)
+
     def notes(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, float]:
         """Return the covariance that averaging A and B apart leaves out."""
-        return self.components.covariance(old, sent, is_change=True)
+        return self.components.covariance(old, sent, self.rule[0])
+
+    @property
+    def repairs(self) -> bool:
+        """Whether the residual is added to frozen weights."""
+        return bool(self.config.residual)
 
     @property
     def private(self) -> Sequence[str]:

@@ -104,13 +104,10 @@ class SlicedLora(Method, ABC):
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
         """Combine components, and average whole tensors over those who sent them."""
-        total = sum(each.weight for each in deliveries if each.grant is not None)
         arrived = [each for each in deliveries if each.payload is not None]
         if not arrived:
             return {**state, "notes": {}}
-        sent = [
-            Sent(each.weight / total, each.payload.kept, each.payload.slices) for each in arrived
-        ]
+        sent = self.sent(deliveries)
         old = {**self.setup.initial, **state["shared"]}
         new = {**self.combine(old, sent), **weighted_mean(arrived)}
         return {**state, "shared": {**state["shared"], **new}, "notes": self.notes(old, sent)}
@@ -156,6 +153,15 @@ class SlicedLora(Method, ABC):
             draw = torch.Generator().manual_seed(seed)
             sent = {m: rounded_stochastically(s, parts[m], bits, draw) for m, s in sent.items()}
         return RankSlices(kept, sent, parts, bits, scores, self.whole(client.adapter))
+
+    def sent(self, deliveries: Sequence[Delivery]) -> list[Sent]:
+        """Return what arrived, weighted by shares of all who were asked."""
+        total = sum(each.weight for each in deliveries if each.grant is not None)
+        return [
+            Sent(each.weight / total, each.payload.kept, each.payload.slices)
+            for each in deliveries
+            if each.payload is not None
+        ]
 
     def product(self, sent: Sent, matrix: str) -> Factors:
         """Return the factors of what a client sent of a matrix."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from airtune import keyed
 from airtune.errors import UserError
-from airtune.learning.components import Pool, Sent
+from airtune.learning.components import Pool
 from airtune.learning.phase import Phase
 from airtune.methods.method import Client, MethodConfig, Setup
 from airtune.methods.scheduled import ScheduledConfig, ScheduledLora, shares
@@ -58,7 +57,9 @@ class Soft(ScheduledLora):
     products of norms, changes rather than values, Z, error feedback, the optimisation itself. Ours:
     what components weigh reaches the scheduler with the upload, charged, for the next round's plan;
     Z is the mean over senders (1 in the specification), which learns more from a quarter of the
-    bits; error feedback takes what was sent for arrived.
+    bits; error feedback takes what was sent for arrived. With ``residual`` frozen weights get what
+    averaging each component's row and column apart leaves out of their product under these weights
+    (:mod:`airtune.methods.residual`; named as a repair in the specification, 3.4).
     """
 
     Config: ClassVar[type[MethodConfig]] = SoftConfig
@@ -131,16 +132,10 @@ class Soft(ScheduledLora):
         sizes = self.components.slices({n: squares[n].view_as(started[n]) for n in squares})
         return torch.cat([(sizes[m] * (new[m] - old[m]) ** 2).sum(1) for m in new]).double().sqrt()
 
-    def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
-        """Average each component over those who sent it."""
-        is_delta = self.config.send == "delta"
-        rule = self.components.added if is_delta else self.components.replaced
-        slices = rule(self.components.slices(old), sent, self.config.average == "senders")
-        return self.components.tensors(slices)
-
-    def notes(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, float]:
-        """Return the covariance that averaging A and B apart leaves out."""
-        return self.components.covariance(old, sent, self.config.send == "delta")
+    @property
+    def rule(self) -> tuple[bool, bool]:
+        """Whether changes are sent, and whether a component is averaged over its senders alone."""
+        return self.config.send == "delta", self.config.average == "senders"
 
     @property
     def pieces(self) -> int:

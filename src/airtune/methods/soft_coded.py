@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,7 +14,6 @@ import torch
 from pydantic import Field as Option
 from torch import Tensor
 
-from airtune.learning.components import Sent
 from airtune.methods.method import Client, MethodConfig, State, check_size
 from airtune.methods.scheduled import ScheduledConfig, ScheduledLora, shares
 from airtune.radio.grant import Grant
@@ -22,10 +21,11 @@ from airtune.scheduling.latency import Pieces
 from airtune.wire import CodedChanges, Grid, Payload, coded_bits, encode
 
 if TYPE_CHECKING:
-    from airtune.learning.adapter import Adapter
+    pass
 
 _PIECES = 16  # of equal size, that the scheduler grants
 _CODER_BITS = 96  # a word that is not full, and counts that have seen nothing yet
+_ROOM = 1.3  # for changes with longer tails than normal ones
 _RATIO = 2.0**-0.25  # of a number of values to the next larger one that is tried
 
 
@@ -101,11 +101,6 @@ class SoftCoded(ScheduledLora):
         check_size(payload)
         return payload
 
-    def combine(self, old: Adapter, sent: Sequence[Sent]) -> Adapter:
-        """Add the mean change."""
-        slices = self.components.added(self.components.slices(old), sent, over_senders=True)
-        return self.components.tensors(slices)
-
     @property
     def pieces(self) -> int:
         """How many pieces tell the scheduler what they weigh."""
@@ -113,8 +108,8 @@ class SoftCoded(ScheduledLora):
 
     @property
     def sizes(self) -> Pieces:
-        """Pieces of equal size; all of them are about what the largest message takes."""
-        whole = self._numbers * normal_bits(self.config.kept_ratio)
+        """Pieces of equal size; all of them are more than the largest message usually takes."""
+        whole = _ROOM * self._numbers * normal_bits(self.config.kept_ratio)
         return Pieces(self.fixed_bits, np.full(_PIECES, whole / _PIECES), 1)
 
     @cached_property
@@ -127,7 +122,7 @@ class SoftCoded(ScheduledLora):
 
     @cached_property
     def dense_bits(self) -> int:
-        """Size of the largest upload, about."""
+        """Size that the largest upload is not expected to exceed."""
         return int(self.sizes.whole)
 
     # Its parts.

@@ -32,8 +32,8 @@ class Grid:
         """Return levels [n] of which ``count`` are not zero, and their grid.
 
         ``order`` sorts ``values`` [n] by descending magnitude. The smallest value that stays is at
-        half a step or below, the offset the mean of what rounding would add to a magnitude: so coarse levels
-        stand for the mean of what they were.
+        half a step or below. The offset is the mean of what rounding would add to a magnitude, so
+        that coarse levels stand for the mean of what they were.
         """
         levels = torch.zeros(len(values), dtype=torch.int64)
         largest = order[:count]
