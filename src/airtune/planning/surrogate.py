@@ -58,9 +58,11 @@ def fit(seen: Sequence[Seen]) -> Weights | None:
     scale = np.linalg.norm(columns, axis=0)
     if np.linalg.matrix_rank(columns / scale, tol=1e-6) < columns.shape[1]:
         return None
-    found, _ = nnls(columns / scale, np.array([each.drop for each in seen]))
+    drops = np.array([each.drop for each in seen])
+    found, _ = nnls(columns / scale, drops)
     c: Floats = np.zeros(3)
     c[there] = (found / scale)[len(rounds) :]
+    c[c * terms.max(axis=0) <= 1e-9 * np.abs(drops).max()] = 0.0  # only rounding
     return Weights(Terms(*map(float, c)), "fitted") if c.any() else None
 
 
