@@ -43,7 +43,7 @@ def test_drops_that_determine_no_weights_give_none():
     ]
     helping = [each._replace(drop=each.drop + 0.3 * each.terms.phi) for each in only]
     assert fit(helping) is None
-    assert fit(drops((0.3, 0.2, 0.05))[:5]) is None  # as many unknowns as equations
+    assert fit(drops((0.3, 0.2, 0.05))[:4]) is None  # as many unknowns as equations
     alike = [each._replace(terms=Terms(0.5, 0.2, 0.1)) for each in drops((0.3, 0.2, 0.05))]
     assert fit(alike) is None
 
