@@ -44,6 +44,7 @@ def main() -> None:
     for seed in arguments.seeds:
         for way in WAYS:
             plans[way][seed] = _chosen(wanted[8, seed], way, keep / f"{way}-{seed}.json")
+    plans["surrogate, normalised"] = {s: with_normalised(p) for s, p in plans["surrogate"].items()}
     runs.execute(list(wanted.values()), keep, arguments.processes)
     sweep: dict[int, dict[int, dict[str, Any]]] = {rank: {} for rank in RANKS}
     for (rank, seed), case in wanted.items():
@@ -62,6 +63,17 @@ def main() -> None:
         print(rank, *(f"{each['accuracy'][-1]:.4f} {each['loss']:.4f}" for each in kept.values()))
     for claim in results["claims"]:
         print(claim["id"], claim["what"], claim["measured"], claim["holds"])
+
+
+def with_normalised(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the surrogate's choice had its terms been normalised instead of weighed by a fit."""
+    from airtune.planning.surrogate import Terms, choose, normalised
+
+    ranks = [row["rank"] for row in plan["ranks"]]
+    terms = [Terms(row["phi"], row["dropped"], row["covariance"]) for row in plan["ranks"]]
+    weights = normalised(ranks, terms)
+    costs = [weights.value(each) for each in terms]
+    return {"chosen": choose(ranks, costs), "u": costs, "weights": weights.c._asdict()}
 
 
 def claims(sweep: Sweep, plans: Plans) -> list[dict[str, Any]]:

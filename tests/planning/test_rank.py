@@ -46,13 +46,18 @@ def test_a_dense_pilot_is_the_run_of_an_ideal_cell(experiment, tmp_path):
         assert (change.b @ change.a).allclose(b @ a, atol=1e-6)  # B starts at zero
 
 
-def test_a_pilot_cut_to_a_kept_ratio_is_a_run_that_keeps_it(experiment, tmp_path):
-    own = experiment(clients={"test_fraction": 0})
-    pilot = dense_pilot(own, load_table(own.data, own.seed), 1, np.full(5, 1.0))
-    kept = METHOD | {"control": "none", "kept_ratio": 0.25}
+@pytest.mark.parametrize(
+    ("options", "pieces"),  # a quarter of four components of four matrices
+    [({}, 1.0), ({"pool": "all"}, 4.0), ({"send": "value"}, 1.0), ({"train_a": False}, 1.0)],
+)
+def test_a_pilot_cut_to_a_kept_ratio_is_a_run_that_keeps_it(experiment, tmp_path, options, pieces):
+    own = experiment(clients={"test_fraction": 0}, method=METHOD | options)
+    pilot = dense_pilot(own, load_table(own.data, own.seed), 1, np.full(5, pieces))
+    kept = METHOD | options | {"control": "none", "kept_ratio": 0.25}
     thin = experiment(clients={"test_fraction": 0}, cell="ideal", method=kept, train={"rounds": 1})
     run = airtune.run(thin, tmp_path / "run")
     assert pilot.rounds[0].thin == run.history["loss"].iloc[-1]
+    assert pilot.rounds[0].thin != pilot.rounds[0].after
     assert 0.0 < pilot.rounds[0].dropped < 1.0
 
 

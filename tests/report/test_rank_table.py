@@ -43,3 +43,11 @@ def test_the_sentences_say_how_weights_were_found_and_how_to_use_the_choice():
     assert "U = 2 Phi + 0.8 E_sp + 0 Cov: weights by nonnegative least squares" in fitted[1]
     assert "each term is 1 at rank 8" in plain[1]
     assert fitted[-1].endswith("--set adapter.rank=8 --set adapter.alpha=16")
+
+
+def test_a_choice_at_the_end_of_the_range_is_said():
+    assert any("8 is the largest of them" in line for line in rank_sentences(found()))
+    assert any("2 is the smallest of them" in line for line in rank_sentences(found(chosen=2)))
+    inside = found()
+    inside["ranks"] = [*inside["ranks"], inside["ranks"][1] | {"rank": 16, "u": 0.6}]
+    assert not any("no minimum inside" in line for line in rank_sentences(inside))

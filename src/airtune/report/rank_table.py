@@ -45,7 +45,10 @@ def rank_sentences(found: Mapping[str, Any]) -> list[str]:
             f"Chosen by held-out loss after {found['rounds']} rounds under the budget; Latency is "
             "the pilot's mean, which nears the budget in longer runs."
         )
-    rank = found["chosen"]
+    rank, tried = found["chosen"], [row["rank"] for row in found["ranks"]]
+    if rank in (tried[0], tried[-1]):
+        end = "smallest" if rank == tried[0] else "largest"
+        said.append(f"The curve has no minimum inside --ranks: {rank} is the {end} of them.")
     said.append(
         f"Rank {rank} is the choice; use it by --set adapter.rank={rank} "
         f"--set adapter.alpha={found['alpha']}"
