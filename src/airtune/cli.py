@@ -94,8 +94,9 @@ def plan(
     ] = None,
     rounds: Annotated[int, typer.Option(help="of each pilot")] = 3,
     by: Annotated[
-        str, typer.Option(help="surrogate: what each rank leaves out; pilot: its held-out loss")
-    ] = "surrogate",
+        str,
+        typer.Option(help="pilot: held-out loss under the budget; surrogate: what each rank omits"),
+    ] = "pilot",
     set_: Set = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045

@@ -72,7 +72,7 @@ def test_clients_that_cannot_meet_the_budget_send_nothing(experiment):
 
 def test_the_surrogate_curve_falls_where_it_should_and_its_choice_is_its_least(experiment):
     seen = []
-    found = plan_rank(experiment(), [1, 2, 8], rounds=2, on_pilot=seen.append)
+    found = plan_rank(experiment(), [1, 2, 8], None, 2, "surrogate", seen.append)
     assert seen == [8, 2, 1]
     rows = found["ranks"]
     assert [row["rank"] for row in rows] == [1, 2, 8]
@@ -145,10 +145,13 @@ def test_a_rank_above_the_width_is_refused_before_any_pilot(experiment):
     assert seen == []
 
 
-def test_a_pilot_that_diverges_is_said(experiment):
+@pytest.mark.parametrize(
+    ("by", "which"), [("surrogate", "the pilot of rank 2"), ("pilot", "a pilot")]
+)
+def test_a_pilot_that_diverges_is_said(experiment, by, which):
     hot = {"learning_rate": 1e30, "clip_norm": None, "optimiser": "sgd"}
-    with pytest.raises(UserError, match=r"train\.learning_rate: the pilot of rank 2 diverged"):
-        plan_rank(experiment(train=hot), [1, 2])
+    with pytest.raises(UserError, match=rf"train\.learning_rate: {which} .*diverged"):
+        plan_rank(experiment(train=hot), [1, 2], by=by)
 
 
 def test_no_rounds_are_refused(experiment):

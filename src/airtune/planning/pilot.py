@@ -105,20 +105,27 @@ def with_rank(experiment: Experiment, rank: int) -> Experiment:
 
 
 def try_budget(parts: Parts, rounds: int) -> Trial:
-    """Run the method as it is described for some rounds. Raises UserError if nothing arrives."""
+    """Run the method as it is described for some rounds.
+
+    Raises UserError if training diverges, and if nothing arrives.
+    """
     runner, state = _runner(parts, parts.clients), parts.method.start()
-    start, bits, delivered, latencies = _score(parts, state), 0, 0, []
+    start, bits, delivered, latencies, diverged = _score(parts, state), 0, 0, [], False
     for number in range(1, rounds + 1):
         outcome = runner.run(state, number)
         state = outcome.state
         bits, delivered = bits + outcome.totals.uplink_bits, delivered + outcome.totals.delivered
-        sent = [row for row in outcome.messages if isinstance(row, UploadRow) and row.bits]
-        latencies += [row.compute_seconds + row.seconds for row in sent]
+        rows = [row for row in outcome.messages if isinstance(row, UploadRow)]
+        latencies += [row.compute_seconds + row.seconds for row in rows if row.bits]
+        diverged |= any(row.status in ("diverged", "refused") for row in rows)
+    end = _score(parts, state)
+    if (delivered == 0 and diverged) or not np.isfinite(end.loss):
+        raise UserError(f"train.learning_rate: a pilot of {rounds} rounds diverged; lower it.")
     if delivered == 0:
         raise UserError(
             f"method.latency_s: no upload arrived in {rounds} pilot rounds; raise it, or --rounds."
         )
-    return Trial(start, _score(parts, state), bits, float(np.mean(latencies)))
+    return Trial(start, end, bits, float(np.mean(latencies)))
 
 
 def dense_pilot(experiment: Experiment, table: Table, rounds: int, afford: Floats) -> Pilot:
