@@ -169,8 +169,13 @@ def test_a_corrupt_checkpoint_is_said_and_nothing_is_overwritten(airtune, descri
         (("export", "nowhere", "--to", "x"), "is not a run directory"),
         (("run", "{x}", "--resume"), "no run below 'runs' holds this experiment"),
         (("run", "{x}", "--set", "method.private=[clasifier.*]"), "names no trained tensor"),
+        (("plan", "{x}"), "only the choice of the LoRA rank exists so far"),
+        (("plan", "{x}", "--rank"), "use method.name=soft with method.latency_s"),
+        (("plan", "{x}", "--rank", "--out", "no/x.json"), "name a file in an existing folder"),
+        (("plan", "{x}", "--rank", "--proxy", "no.csv", "--set", "method=soft"),
+         "--proxy: there is no file 'no.csv'"),
     ],
-)
+)  # fmt: skip
 def test_bad_input_is_one_sentence_and_exit_code_2(airtune, description, arguments, sentence):
     done = airtune(*(a.replace("{x}", str(description)) for a in arguments), check=False)
     assert done.returncode == 2
@@ -181,7 +186,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(airtune, description, argumen
 
 def test_asking_for_help_and_version(airtune):
     assert airtune().stdout == airtune("--help").stdout
-    for command in ("run", "show", "methods", "compare", "report", "export"):
+    for command in ("run", "plan", "show", "methods", "compare", "report", "export"):
         assert command in airtune("--help").stdout
         assert "Usage" in airtune(command, "--help").stdout
     assert airtune("--version").stdout.startswith("airtune 0.")
@@ -205,6 +210,25 @@ def test_show_says_when_clients_cannot_train_side_by_side(airtune, description):
     assert "# machine.cohort is 1: adapters of kind ia3 train one client at a time" in shown
     (airtune.home / "resolved.yaml").write_text(shown)
     assert airtune("show", "resolved.yaml").stdout == shown
+
+
+def test_plan_chooses_a_rank_and_writes_nothing_but_what_it_is_told_to(airtune, description):
+    weak = ("method.name=soft", "method.latency_s=0.05", "cell.radius_m=400", "cell.power_dbm=10",
+            "cell.bandwidth_hz=500000")  # fmt: skip
+    sets = [word for each in weak for word in ("--set", each)]
+    done = airtune("plan", description, "--rank", "--ranks", "4,1", "--rounds", "1", *sets,
+                   "--out", "curve.json")  # fmt: skip
+    found = json.loads((airtune.home / "curve.json").read_text())
+    assert [row["rank"] for row in found["ranks"]] == [1, 4]
+    rank = found["chosen"]
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.endswith(f"--set adapter.rank={rank} --set adapter.alpha={4 * rank}")
+    assert "Slices" in done.stdout
+    assert [path.name for path in airtune.home.iterdir()] == ["curve.json"]
+    # What it says works.
+    told = last.partition("use it by ")[2].split()
+    shown = airtune("show", description, *sets, *told).stdout
+    assert yaml.safe_load(shown)["adapter"]["rank"] == rank
 
 
 def test_a_diverging_client_is_recorded_and_the_run_goes_on(airtune, description):

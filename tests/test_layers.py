@@ -18,7 +18,10 @@ MAY_IMPORT = {
     "methods": {"learning", "scheduling", "radio", "wire"},
     "federation": {"methods", "learning", "scheduling", "radio", "wire"},
     "report": {"federation"},
-}
+    "planning": {
+        "build", "experiment", "federation", "methods", "learning", "scheduling", "radio", "wire",
+    },
+}  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

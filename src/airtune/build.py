@@ -49,12 +49,16 @@ class Parts:
     shares: Shares
 
 
-def build(experiment: Experiment) -> Parts:
-    """Load data and models, divide the data, set up method and cell."""
+def build(experiment: Experiment, table: Table | None = None) -> Parts:
+    """Load data and models, divide the data, set up method and cell.
+
+    ``table`` stands for the data that the experiment names.
+    """
     seed, method_class = experiment.seed, find(experiment.method.name)
     _check_models(experiment, method_class)
     device = _device(experiment.machine)
-    table = load_table(experiment.data, seed, method_class.needs_public)
+    if table is None:
+        table = load_table(experiment.data, seed, method_class.needs_public)
     table, shots = take_shots(table, _shots(experiment), seed)
     shares = partition(table.train, experiment.clients, seed)
     models = _Models(experiment, table, shots, device)

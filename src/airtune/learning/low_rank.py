@@ -127,6 +127,15 @@ def decomposed(matrix: Tensor, rank: int | None = None) -> Factors:
     return Factors(best.a.to(matrix.dtype), best.b.to(matrix.dtype))
 
 
+def singular_values(product: Factors) -> Tensor:
+    """Return the singular values of ``B A``, [min(rank, d_in, d_out)], descending; through QR."""
+    a, b = product.double()
+    _, r_out = torch.linalg.qr(b)
+    _, r_in = torch.linalg.qr(a.mT)
+    values: Tensor = torch.linalg.svdvals(r_out @ r_in.mT)
+    return values
+
+
 def mean(parts: Sequence[tuple[float, Factors]]) -> Factors:
     """Return means apart, ``sum_n w_n A_n`` and ``sum_n w_n B_n``; weights sum to 1."""
     return Factors(
