@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
 
 
+# Notes: the share of the squared change that the best part of the components holds.
+SPECTRUM = {"top_eighth": 0.125, "top_quarter": 0.25, "top_half": 0.5, "top_three_quarters": 0.75}
+
+
 class SoftConfig(SlicesConfig, LatencyConfig):
     """Options of SOFT and of TSFA; symbols as in the specification."""
 
@@ -118,6 +122,10 @@ class Soft(SlicedLora):
             "moved": math.sqrt(moved),
             "drop_error": dropped / moved if moved else 0.0,
         }
+        changes = self.components.changes(learned, started) ** 2
+        if float(changes.sum()) > 0.0:
+            held = self.components.held(changes, self.config.pool, list(SPECTRUM.values()))
+            client.notes |= dict(zip(SPECTRUM, held, strict=True))
         slices, before = self.components.slices(learned), self.components.slices(started)
         if self.config.error_feedback > 0.0:
             there = self.components.by_matrix(kept)
