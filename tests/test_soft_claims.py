@@ -118,6 +118,10 @@ def test_claims_of_latency_and_of_v_are_computed_as_they_are_worded():
     assert by_id["4-error-weak-flat"]["measured"] == [0.45, 0.4]
     assert by_id["4-error-weak-flat"]["holds"] is True
     assert by_id["4-queue_end-weak-flat"]["holds"] is True
+    assert "4-latency-weak-flat-sifted" not in by_id  # as nobody was left out
+    few = lived(3.0, 400, [1.0, 1.06], [0.5, 0.3], [3.0, 3.0]) | {"scheme": channel_page.SIFTED}
+    (sifted,) = (c for c in channel_page.claims([*rows, few], "") if c["id"].endswith("sifted"))
+    assert sifted["measured"] == pytest.approx([1.06 / 1.05], abs=1e-4) and not sifted["holds"]
     rows[-1]["error"] = [0.5, 0.5]
     assert {c["id"]: c["holds"] for c in channel_page.claims(rows, "")}[
         "4-error-weak-flat"

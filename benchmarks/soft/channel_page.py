@@ -54,9 +54,10 @@ def _sifted(
     """The same bound where only clients are asked that can keep the budget alone in the band."""
     key = (SIFTED, cell, scores)
     own = [row for row in rows if (row["scheme"], row["cell"], row["scores"]) == key]
-    over = [max(row["worst"]) / (1 + 1 / math.sqrt(row["rounds"])) for row in own]
-    if not over:
+    usual = [r for r in rows if (r["scheme"], r["cell"], r["scores"]) == (TSFA, cell, scores)]
+    if not any(own) or own[0]["worst"] in [row["worst"] for row in usual]:  # nobody is left out
         return []
+    over = [max(row["worst"]) / (1 + 1 / math.sqrt(row["rounds"])) for row in own]
     horizons = ", ".join(str(row["rounds"]) for row in own)
     return [
         claim(f"4-latency-{cell}-{scores}-sifted", f"{where}, V = {own[0]['v']:g}, only clients "
