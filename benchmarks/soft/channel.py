@@ -217,6 +217,14 @@ def measured(longest: int) -> Iterator[dict[str, Any]]:
                       f"{time.perf_counter() - started:.0f} s", flush=True)  # fmt: skip
 
 
+def write(results: dict[str, Any]) -> None:
+    """Write channel.json with a line for each row."""
+    rows = ",\n  ".join(json.dumps(row) for row in results["rows"])
+    text = json.dumps({**results, "rows": []}, indent=1)
+    text = text.replace('"rows": []', f'"rows": [\n  {rows}\n ]')
+    (HERE / "channel.json").write_text(text + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=max(HORIZONS), help="the longest horizon")
@@ -249,7 +257,7 @@ def main() -> None:
         },
         "rows": rows,
     }  # fmt: skip
-    (HERE / "channel.json").write_text(json.dumps(results, indent=1) + "\n")
+    write(results)
     print(channel_page.tables(results))
 
 
