@@ -49,22 +49,27 @@ def standard_error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values))
 
 
+def claim(
+    name: str, what: str, target: str, values: Sequence[float], holds: bool | None, command: str
+) -> dict[str, Any]:
+    """Return a claim as results hold it; ``holds`` is None where nothing is asked."""
+    return {
+        "id": name,
+        "what": what,
+        "target": target,
+        "measured": [round(value, 4) for value in values],
+        "holds": holds,
+        "command": command,
+    }
+
+
 def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
     """Return the issue's claims that these rows decide."""
     found: list[dict[str, Any]] = []
 
     def add(name: str, what: str, target: str, values: Sequence[float], holds: bool | None) -> None:
         if values:
-            found.append(
-                {
-                    "id": name,
-                    "what": what,
-                    "target": target,
-                    "measured": [round(value, 4) for value in values],
-                    "holds": holds,
-                    "command": command,
-                }
-            )
+            found.append(claim(name, what, target, values, holds, command))
 
     def difference(name: str, other: str, least: float | None) -> None:
         values = paired(rows, of.SOFT, other)

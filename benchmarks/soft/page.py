@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.picture import photograph
 from benchmarks.soft import cases as of
-from benchmarks.soft import claims
+from benchmarks.soft import channel_page, claims, selection
 
 NOTES = Path(__file__).parent / "notes.md"
+# Measured apart, each by a script of its own: heading, file of results, and what writes of it.
+APART: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
+    ("Time of choosing components", "selection.json", selection.table),
+    ("TSFA without training", "channel.json", channel_page.tables),
+)
 
 
 def results(
@@ -35,6 +41,12 @@ def results(
 def write(results: dict[str, Any], folder: Path) -> None:
     """Write README.md and figure.png."""
     rows: claims.Rows = results["rows"]
+    apart = [
+        (heading, json.loads((folder / name).read_text(encoding="utf-8")), section)
+        for heading, name, section in APART
+        if (folder / name).exists()
+    ]
+    every = results["claims"] + [claim for _, found, _ in apart for claim in found["claims"]]
     parts = [
         "# SOFT, TSFA and their baselines\n",
         f"Measured on {results['machine']} by `{results['command']}`; this page is written by it, "
@@ -44,7 +56,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
         "is the mean of rounds 16 and 20; its standard error from the test set is 0.8 points.\n\n"
         "![accuracy against bits](figure.png)\n",
         "## Claims\n",
-        _claims(results["claims"]),
+        "Several figures are those of seeds, or of what the claim names.\n",
+        _claims(sorted(every, key=lambda claim: int(claim["id"][0]))),
     ]
     for heading, listed in (
         ("Everything arrives", of.SENT),
@@ -53,13 +66,14 @@ def write(results: dict[str, Any], folder: Path) -> None:
     ):
         if any(title in rows for title, *_ in listed):
             parts += [f"## {heading}\n", _table(rows, (title for title, *_ in listed))]
+    parts += [f"## {heading}\n\n{section(found)}" for heading, found, section in apart]
     parts.append(NOTES.read_text(encoding="utf-8"))
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
     _picture(rows, folder / "figure.png")
 
 
 def _claims(found: list[dict[str, Any]]) -> str:
-    lines = ["| id | what | target | by seed | holds |", "|---|---|---|---|---|"]
+    lines = ["| id | what | target | measured | holds |", "|---|---|---|---|---|"]
     for claim in found:
         holds = {True: "yes", False: "**no**", None: ""}[claim["holds"]]
         values = ", ".join(f"{value:.3g}" for value in claim["measured"])

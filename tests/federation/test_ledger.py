@@ -16,6 +16,11 @@ from airtune.federation.ledger import Ledger
 from airtune.federation.records import BroadcastRow, RoundRow, Status, UploadRow
 from airtune.report.statuses import STATUSES
 
+_TOTALS = {
+    "uplink_bits": 0, "downlink_bits": 0, "seconds": 0.0, "joules": 0.0, "accuracy": 0.5,
+    "loss": None, "personal_accuracy": None, "perplexity": None, "train_loss": None, "notes": {},
+}  # fmt: skip
+
 
 def test_history_sums_up_by_hand(tmp_path):
     book = Ledger(tmp_path / "l.jsonl")
@@ -33,6 +38,11 @@ def test_history_sums_up_by_hand(tmp_path):
     assert history["total_joules"].tolist() == [0, 3.0, 4.0]
     assert math.isnan(history["accuracy"][1])
     assert ledger.uploads(rows)["bits"].tolist() == [80]
+
+
+def test_a_ledger_of_an_earlier_version_lacks_columns_and_can_be_read():
+    (row,) = ledger.history([{"row": "round", "round": 0, **_TOTALS}]).to_dict("records")
+    assert row["accuracy"] == 0.5 and "gradient_norm" not in row
 
 
 def test_what_was_not_committed_is_cut_off(tmp_path):

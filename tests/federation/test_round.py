@@ -125,6 +125,19 @@ def test_averaging_weighs_clients_by_their_examples(small, tmp_path):
         assert tensor.allclose(progress.adapter[name], atol=1e-6), name
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.01])
+def test_a_rounds_gradient_norm_weighs_clients_by_their_examples(small, tmp_path, clip_norm):
+    clients = {"partition": "quantity", "alpha": 1.0, "count": 3, "test_fraction": 0}
+    train = {"rounds": 1, "clip_norm": clip_norm}
+    _, parts, rows = execute(small(cell="ideal", clients=clients, train=train), tmp_path)
+    sizes = [len(parts.clients.data[row["client"]]) for row in rows["upload"]]
+    norms = [row["gradient_norm"] for row in rows["upload"]]
+    assert len(set(sizes)) == 3 and min(norms) > 0.1
+    untrained, trained = rows["round"]
+    assert untrained["gradient_norm"] is None
+    assert trained["gradient_norm"] == pytest.approx(np.dot(sizes, norms) / sum(sizes))
+
+
 def test_planned_computing_counts_the_padding_that_is_charged(small, tmp_path):
     """Grants rest on planned seconds: without padding they would be a fifth short or more."""
     _, parts, rows = execute(small(train={"rounds": 6, "local_steps": 4}), tmp_path)

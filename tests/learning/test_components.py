@@ -396,3 +396,29 @@ def test_the_repair_of_everything_kept_is_the_covariance(over_senders):
         )
         got = (means[matrix].b @ means[matrix].a).numpy() - full(mean, matrix)
         assert got == pytest.approx(deviations, abs=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["matrix", "all"])
+def test_what_the_best_parts_hold_by_hand(pool):
+    before, after = adapter(0), adapter(1)
+    squares = [
+        [norm(piece(after, matrix, i) - piece(before, matrix, i)) ** 2 for i in range(RANK)]
+        for matrix in SIZES
+    ]
+    if pool == "matrix":  # the best of every matrix together, then the second best
+        pieces = np.sort(squares, axis=1)[:, ::-1].sum(0)
+    else:  # for the bits that they take
+        widths = [sum(sizes) for sizes in SIZES.values()]
+        listed = [(s / width, s) for row, width in zip(squares, widths, strict=True) for s in row]
+        pieces = np.array([s for _, s in sorted(listed, reverse=True)])
+    shares = (pieces / pieces.sum()).cumsum()
+    count = len(shares)
+    held = ALL.held(ALL.changes(after, before) ** 2, pool, [1 / count, 2 / count, 1.0, 1.5 / count])
+    # Of a piece that is cut, half counts.
+    assert held == pytest.approx([shares[0], shares[1], 1.0, 0.5 * (shares[0] + shares[1])])
+
+
+def test_of_equal_components_every_part_holds_its_part():
+    for pool in ("matrix", "all"):
+        held = ALL.held(torch.ones(9, dtype=torch.float64), pool, [0.125, 0.25, 0.5])
+        assert held == pytest.approx([0.125, 0.25, 0.5])

@@ -44,6 +44,8 @@ def test_any_cohort_gives_the_bytes_of_one_by_one_training(small, task, optimise
         together = trained(parts, cohort, steps)
         for one, other in zip(alone, together, strict=True):
             assert (one.loss, one.tokens) == (other.loss, other.tokens)
+            assert one.gradient_norms == other.gradient_norms
+            assert len(one.gradient_norms) == steps[one.client]
             for name, tensor in one.adapter.items():
                 assert torch.equal(tensor, other.adapter[name]), name
 
@@ -73,17 +75,22 @@ def test_training_equals_a_plain_peft_loop(small, tiny_llama):
         [(rng := keyed.generator(0, "batches", 1, 0, 0)).permutation(len(data))]
         + [rng.permutation(len(data)) for _ in range(3)]
     )
+    norms = []
     for step in range(4):
         batch = data.batch(order[8 * step : 8 * step + 8])
         # transformers shifts and averages by itself; -100 marks the prompt and the padding.
         loss = model(**batch).loss
         optimiser.zero_grad()
         loss.backward()
+        norms.append(float(torch.cat([p.grad.flatten() for p in weights.values()]).norm()))
         torch.nn.utils.clip_grad_norm_(weights.values(), 0.05)
         optimiser.step()
     for name, parameter in weights.items():
         key = name.removeprefix(prefix).replace(".default", "")
         assert torch.allclose(parameter, task.adapter[key], atol=2e-6), name
+    assert min(norms) > 0.05  # so it is the norm before clipping that is kept
+    assert task.gradient_norms == pytest.approx(norms, rel=1e-4)
+    assert task.gradient_norm == pytest.approx(np.mean(norms), rel=1e-4)
 
 
 def test_a_client_whose_loss_is_nan_harms_only_itself(small):

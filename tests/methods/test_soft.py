@@ -223,3 +223,43 @@ def test_methods_of_lora_refuse_other_kinds(small, name):
 def test_no_ranks_at_all_are_refused(small):
     with pytest.raises(UserError, match=r"method\.ranks"):
         Experiment(**small(method={"name": "flexlora", "ranks": []}))
+
+
+def test_the_ledger_tells_how_much_of_the_change_the_best_components_hold(
+    small, tmp_path, monkeypatch
+):
+    experiment = Experiment(**small(method=PLAIN, cell="ideal", train={"rounds": 1}))
+    parts = build(experiment)
+    method, expected = parts.method, {}
+    upload = method.upload
+
+    def watching(client, grant):
+        best = np.zeros(4)
+        before, after = method.started(client), client.adapter
+        for matrix in method.components.parts:
+            squares = []
+            for i in range(4):
+                each = [
+                    np.outer(
+                        made[matrix + ".lora_B.weight"][:, i], made[matrix + ".lora_A.weight"][i]
+                    ).astype(float)
+                    for made in (after, before)
+                ]
+                squares.append(((each[0] - each[1]) ** 2).sum())
+            best += np.sort(squares)[::-1]
+        shares = best.cumsum() / best.sum()
+        expected[client.index] = {
+            "top_eighth": 0.5 * shares[0],  # half of a piece: a rank of four has no eighth
+            "top_quarter": shares[0],
+            "top_half": shares[1],
+            "top_three_quarters": shares[2],
+        }
+        return upload(client, grant)
+
+    monkeypatch.setattr(method, "upload", watching)
+    list(session(parts, experiment, tmp_path).rounds())
+    found = uploads(ledger.read(tmp_path / "ledger.jsonl"))
+    assert len(found) == len(expected) == 5
+    for row in found:
+        for name, share in expected[row["client"]].items():
+            assert row["notes"][name] == pytest.approx(share, rel=1e-4), name

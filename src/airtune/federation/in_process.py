@@ -135,6 +135,7 @@ class InProcess:
             task.tokens,
             predicted_tokens=client.predicted_tokens,
             notes=client.notes,
+            gradient_norm=task.gradient_norm,
         )
         if payload is None:
             return replace(reply, problem=client.problem or "nothing to send")

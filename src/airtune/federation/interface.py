@@ -23,7 +23,8 @@ class Order:
 class Reply:
     """What a client gives back: bytes for the uplink (or none), and what its training took.
 
-    ``loss`` is the mean training loss of all steps, None without one or if ``diverged``;
+    ``loss`` is the mean training loss of all steps, ``gradient_norm`` the mean norm of the gradient
+    before clipping, both None without a step or if ``diverged``;
     ``tokens`` were trained on, ``predicted_tokens`` only looked at; ``problem`` says why there is
     no message, ``notes`` what a method wants recorded beside it.
     """
@@ -36,6 +37,7 @@ class Reply:
     diverged: bool = False
     predicted_tokens: int = 0
     notes: Mapping[str, float | str] = field(default_factory=dict)
+    gradient_norm: float | None = None
 
 
 class Federation(Protocol):

@@ -16,6 +16,7 @@ from airtune.federation.records import LedgerRow, as_dict
 
 Row = dict[str, Any]
 _SUMMED = ("uplink_bits", "downlink_bits", "seconds", "joules")
+_MEASURED = "accuracy", "loss", "personal_accuracy", "perplexity", "train_loss", "gradient_norm"
 
 
 class Ledger:
@@ -57,7 +58,8 @@ def history(rows: Iterable[Row]) -> pd.DataFrame:
     frame = _frame(rows, "round")
     for column in _SUMMED:
         frame[f"total_{column}"] = frame[column].cumsum()
-    measured = ["accuracy", "loss", "personal_accuracy", "perplexity", "train_loss"]
+    # Ledgers of earlier versions may lack some.
+    measured = [name for name in _MEASURED if name in frame]
     frame[measured] = frame[measured].astype(float)
     return frame
 

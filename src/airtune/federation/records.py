@@ -38,8 +38,9 @@ class UploadRow:
     """One client's part of a round.
 
     ``bits`` are those of the message itself; repeats show in ``transmissions`` (packets), seconds
-    and joules. ``arrived_s`` is simulated time since the start of the run. ``notes`` are what the
-    method says of the upload.
+    and joules. ``arrived_s`` is simulated time since the start of the run. ``loss`` and
+    ``gradient_norm`` (before clipping) are means over the client's local steps. ``notes`` are what
+    the method says of the upload.
     """
 
     round: int
@@ -59,6 +60,7 @@ class UploadRow:
     transmissions: int = 0
     arrived_s: float | None = None
     loss: float | None = None
+    gradient_norm: float | None = None
     notes: Mapping[str, float | str] = field(default_factory=dict)
     row: Literal["upload"] = "upload"
 
@@ -67,6 +69,8 @@ class UploadRow:
 class RoundRow:
     """One round's totals; the scores are None where the round was not evaluated.
 
+    ``train_loss`` and ``gradient_norm`` are means over clients whose training went well, the latter
+    by their shares of all training examples.
     ``notes`` are what the method's server says of the round.
     """
 
@@ -74,6 +78,7 @@ class RoundRow:
     asked: int = 0
     delivered: int = 0
     train_loss: float | None = None
+    gradient_norm: float | None = None
     uplink_bits: int = 0
     downlink_bits: int = 0
     seconds: float = 0.0

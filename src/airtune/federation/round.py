@@ -74,6 +74,7 @@ class RoundRunner:
         messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
         state = self._method.aggregate(state, self._deliveries(messages, payloads, plan))
         totals = _totals(round, plan, messages, len(payloads), self.clock.now - started)
+        totals.gradient_norm = self._gradient_norm(messages)
         totals.notes = state.get("notes", {})
         return Outcome(state, plan, messages, totals)
 
@@ -122,6 +123,7 @@ class RoundRunner:
             compute_seconds=float(compute_seconds(devices, reply.client, work)),
             compute_joules=float(compute_joules(devices, reply.client, work)),
             loss=reply.loss,
+            gradient_norm=reply.gradient_norm,
             notes=reply.notes,
         )
         if reply.message is not None:
@@ -185,6 +187,18 @@ class RoundRunner:
             for row in messages
             if isinstance(row, UploadRow)
         ]
+
+    def _gradient_norm(self, messages: Sequence[BroadcastRow | UploadRow]) -> float | None:
+        """Return the weighted mean over the clients that trained."""
+        found = [
+            (self._weights[row.client], row.gradient_norm)
+            for row in messages
+            if isinstance(row, UploadRow) and row.gradient_norm is not None
+        ]
+        if not found:
+            return None
+        weights, norms = np.array(found).T
+        return float(weights @ norms / weights.sum())
 
 
 def _totals(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,6 +106,17 @@ class Components:
         best = squares.view(-1, self.rank).sort(dim=1, descending=True, stable=True)
         first = torch.arange(len(self.parts))[:, None] * self.rank
         return best.values.sum(0), (best.indices + first).mT
+
+    def held(self, squares: Tensor, pool: Pool, parts: Sequence[float]) -> list[float]:
+        """Return the shares of all ``squares`` [components] that the best pieces hold.
+
+        ``parts`` say which part of a message's pieces, in the order in which they would be sent;
+        where a piece is cut, as much of it counts. Not all squares are zero.
+        """
+        _, ranking = self.ranked(squares, pool)
+        total = torch.cat([squares.new_zeros(1), squares[ranking].sum(1).cumsum(0)]).numpy()
+        places = np.linspace(0.0, 1.0, len(total))
+        return [float(each) for each in np.interp(parts, places, total / total[-1])]
 
     def errors(
         self, new: Mapping[str, Tensor], old: Mapping[str, Tensor], kept: Tensor

@@ -40,13 +40,19 @@ class Assignment:
     phases: list[Phase]
     moments: Moments = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)  # before clipping
     tokens: int = 0
     diverged: bool = False  # a loss or a learned value is not finite
 
     @property
     def loss(self) -> float | None:
         """Mean of all steps, None without one."""
-        return sum(self.losses) / len(self.losses) if self.losses else None
+        return _mean(self.losses)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """Mean of all steps, None without one."""
+        return _mean(self.gradient_norms)
 
 
 class Learner:
@@ -144,15 +150,17 @@ class Learner:
         if first.goes_on and cohort[0].moments:
             optimiser.recall(stepper, blocks, [task.moments for task in cohort])
         batches = CohortBatches(schedules)
-        history = torch.zeros(batches.steps, len(cohort), device=self.device)
+        history = torch.zeros(2, batches.steps, len(cohort), device=self.device)
+        losses, norms = history
         ends = np.array([phase.steps for phase in phases])
         for step in range(batches.steps):
             for group in batches.step(step):
-                self._backward(first.objective, group, constants, history[step])
+                self._backward(first.objective, group, constants, losses[step])
             for block in blocks:
                 block.collect()
+            norms[step] = optimiser.gradient_norms(blocks)
             if self.config.clip_norm is not None:
-                optimiser.clip(blocks, self.config.clip_norm)
+                optimiser.clip(blocks, norms[step], self.config.clip_norm)
             with optimiser.kept(blocks, np.flatnonzero(ends <= step).tolist()):
                 stepper.step()
             if first.goes_on and (ends == step + 1).any():
@@ -162,10 +170,11 @@ class Learner:
                     if end == step + 1:
                         task.moments = {**task.moments, **moments}
         # One transfer for the whole phase: asking each step would make the device wait.
-        history = history.cpu()
-        finite = torch.isfinite(history).all(0).tolist()
+        losses, norms = history.cpu()
+        finite = torch.isfinite(losses).all(0).tolist()
         for slot, (task, own) in enumerate(zip(cohort, schedules, strict=True)):
-            task.losses += history[: len(own.lengths), slot].tolist()
+            task.losses += losses[: len(own.lengths), slot].tolist()
+            task.gradient_norms += norms[: len(own.lengths), slot].tolist()
             task.tokens += own.tokens
             task.diverged |= not finite[slot]
 
@@ -211,6 +220,10 @@ class Learner:
             )
             for p in task.phases
         ]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _recipe(task: Assignment) -> tuple[object, ...]:

@@ -60,11 +60,15 @@ class Steppers:
         return torch.optim.AdamW(listed, betas=betas, weight_decay=config.weight_decay, fused=fused)
 
 
-def clip(blocks: Sequence[Block], bound: float) -> None:
-    """Scale each slot's gradient to at most the norm ``bound``, by that slot's own norm."""
+def gradient_norms(blocks: Sequence[Block]) -> Tensor:
+    """Return the norm of each slot's gradient over all blocks, [slots]."""
     # [slots, blocks] reduced along rows: a slot's sum has one order whatever the cohort.
     parts = [block.gradient_norms() for block in blocks]
-    norms = parts[0] if len(parts) == 1 else torch.stack(parts, dim=1).norm(dim=1)
+    return parts[0] if len(parts) == 1 else torch.stack(parts, dim=1).norm(dim=1)
+
+
+def clip(blocks: Sequence[Block], norms: Tensor, bound: float) -> None:
+    """Scale each slot's gradient to at most the norm ``bound``, by that slot's own norm."""
     scale = (bound / (norms + 1e-6)).clamp_(max=1.0).unsqueeze(1)
     for block in blocks:
         block.gradients.mul_(scale)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
 
 
+# Notes: the share of the squared change that the best part of the components holds.
+SPECTRUM = {"top_eighth": 0.125, "top_quarter": 0.25, "top_half": 0.5, "top_three_quarters": 0.75}
+
+
 class SoftConfig(ScheduledConfig):
     """Options of SOFT; symbols as in the specification."""
 
@@ -96,6 +100,10 @@ class Soft(ScheduledLora):
             "moved": math.sqrt(moved),
             "drop_error": dropped / moved if moved else 0.0,
         }
+        squared = self.components.changes(learned, started) ** 2
+        if float(squared.sum()) > 0.0:
+            held = self.components.held(squared, self.config.pool, list(SPECTRUM.values()))
+            client.notes |= dict(zip(SPECTRUM, held, strict=True))
         slices, before = self.components.slices(learned), self.components.slices(started)
         changes = {matrix: rows - before[matrix] for matrix, rows in slices.items()}
         values = changes if self.config.send == "delta" else slices

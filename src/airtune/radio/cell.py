@@ -12,6 +12,7 @@ from airtune.radio.fading import (
     Coefficients,
     doppler_hz,
     jakes_correlation,
+    power_quantiles,
     scattered,
     shadowing_db,
     step,
@@ -113,10 +114,7 @@ class Cell:
             return np.ones_like(self.mean_gain)
         coefficient = self._scattered(round)
         if self.config.fading == "rician":
-            # Only TR 38.901 tells who is in sight; with the other models every client has a path.
-            seen = self.line_of_sight | (self.config.path_loss not in ("umi", "uma"))
-            k_factor = np.where(seen, from_db(self.config.rician_k_db), 0.0)
-            coefficient = with_specular(coefficient, k_factor)
+            coefficient = with_specular(coefficient, _k_factor(self.config, self.line_of_sight))
         return np.asarray(coefficient.real**2 + coefficient.imag**2)
 
     def _scattered(self, round: int) -> Coefficients:
@@ -131,3 +129,27 @@ class Cell:
             state = step(state, self._rho, generator(self.seed, "fading", later))
         self._last = (round, state)
         return state
+
+
+def likely_snr_hz(config: CellConfig, links: Links, count: int) -> Floats:
+    """Return ``count`` equally likely values of each client's P g / (N0 F) in Hz, [clients, count].
+
+    Over fading, or over the range of ``snr_db``: what a link is in the long run.
+    """
+    if config.snr_db is not None:
+        spread = config.snr_db[1] - config.snr_db[0]
+        powers = from_db(spread * ((np.arange(count) + 0.5) / count - 0.5))
+    elif config.ideal or config.fading == "none":
+        powers = np.ones(count)
+    else:
+        powers = power_quantiles(_k_factor(config, links.line_of_sight), count)
+    return np.asarray(links.mean_snr_hz[:, None] * powers)
+
+
+def _k_factor(config: CellConfig, line_of_sight: Bools) -> Floats:
+    """Return each client's Rician K, linear; 0 is Rayleigh."""
+    if config.fading == "rayleigh":
+        return np.zeros(line_of_sight.shape)
+    # Only TR 38.901 tells who is in sight; with the other models every client has a path.
+    seen = line_of_sight | (config.path_loss not in ("umi", "uma"))
+    return np.where(seen, from_db(config.rician_k_db), 0.0)

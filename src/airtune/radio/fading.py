@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import j0
+from scipy.stats import ncx2
 
 from airtune.radio.units import SPEED_OF_LIGHT_M_PER_S, Floats
 
@@ -44,3 +45,15 @@ def jakes_correlation(doppler_hz: float, interval_s: float) -> float:
 def step(scatter: Coefficients, rho: float, rng: np.random.Generator) -> Coefficients:
     """Return the next state ``rho s + sqrt(1 - rho^2) w`` with ``w`` from CN(0, 1)."""
     return rho * scatter + np.sqrt(1.0 - rho**2) * scattered(scatter.size, rng)
+
+
+def power_quantiles(k_factor: Floats, count: int) -> Floats:
+    """Return ``count`` powers of fading that are equally likely, for each Rician K, [..., count].
+
+    Midpoints of the distribution of ``|h|^2``, of mean 1: exponential for K = 0, else a noncentral
+    chi-squared with two degrees of freedom.
+    """
+    middle = (np.arange(count) + 0.5) / count
+    k = np.asarray(k_factor, dtype=np.float64)[..., None]
+    specular = ncx2.ppf(middle, 2, 2.0 * np.maximum(k, 1e-9)) / (2.0 * (1.0 + k))
+    return np.asarray(np.where(k > 0.0, specular, -np.log1p(-middle)))

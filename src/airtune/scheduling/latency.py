@@ -13,9 +13,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from airtune.config import Config
 from airtune.errors import UserError
-from airtune.radio.cell import Links
+from airtune.radio.cell import Links, likely_snr_hz
 from airtune.radio.config import CellConfig
-from airtune.radio.rate import rate_bps
+from airtune.radio.rate import in_outage, rate_bps
 from airtune.radio.units import Floats, Ints
 from airtune.scheduling import tsfa
 from airtune.scheduling.allocate import allocate
@@ -25,6 +25,7 @@ from airtune.scheduling.tsfa import Band, Demand
 
 Control = Literal["tsfa", "round", "limit", "client_ratio", "common_ratio", "none"]
 State = dict[str, Any]
+_LIKELY = 100  # links that stand for all that a client may have
 
 
 class LatencyConfig(Config):
@@ -233,6 +234,23 @@ class LatencyScheduler:
         measured = state["bit_seconds"].numpy() / np.maximum(seen, 1.0)
         return np.where(seen > 0, measured, self._expected_bit_seconds(links))
 
+    def _least_bit_seconds(self, links: Links, clients: Ints) -> Floats:
+        """Return the long-run mean seconds of a bit with the whole band, [clients].
+
+        The mean is taken over the links, not of them: deep fades take far longer. Those in outage
+        are left out, as nothing is sent then.
+        """
+        cell = self._cell
+        if cell.csi == "statistical":
+            likely = links.planned_snr_hz[:, None]
+        else:
+            likely = likely_snr_hz(cell, links, _LIKELY)
+        likely = likely[clients]
+        sends = ~in_outage(likely, cell.rate)
+        rate = np.maximum(rate_bps(cell.bandwidth_hz, likely, cell.rate), 1e-9)
+        seconds = np.where(sends, 1.0 / rate, 0.0).sum(1) / np.maximum(sends.sum(1), 1)
+        return np.where(sends.any(1), seconds, 0.0)  # allocate skips who is in outage
+
     def _hopeless(
         self, links: Links, chosen: Ints, compute: Floats, state_is_new: bool
     ) -> dict[int, str]:
@@ -241,8 +259,7 @@ class LatencyScheduler:
         Raise UserError if that is everybody who is asked first.
         """
         budget = self._config.latency_s
-        rate = rate_bps(self._cell.bandwidth_hz, self._usual(links)[chosen], self._cell.rate)
-        sending = self.pieces.smallest / np.maximum(rate, 1e-9)
+        sending = self.pieces.smallest * self._least_bit_seconds(links, chosen)
         least = compute[chosen] + sending
         if state_is_new and chosen.size and (least > budget).all():
             first = int(least.argmin())
