@@ -26,6 +26,16 @@ SOFT, RANDOM = "SOFT 25 %", "random components 25 %"
 TOP_K, NAIVE, SVD = "top-k of changes 25 %", "top-k of values 25 %", "SVD of changes 25 %"
 SCHEDULED, LIMITED = "SOFT + TSFA", "SOFT, limit for each upload"
 OWN_RATIO, ROUND = "SOFT, a fixed part for each client", "SOFT + TSFA, round's slowest"
+CODED, FEWER = "soft_coded", "soft_coded, 5 % of the numbers"
+CODED_LIMITED, CODED_SCHEDULED = "soft_coded, limit for each upload", "soft_coded + TSFA, 0.12 s"
+EQUAL, MIN_MAX = "dense, equal bands, 8 rounds", "dense, min-max bands, 8 rounds"
+
+
+def _weak_rounds(rounds: int, allocation: str) -> dict[str, Any]:
+    """Dense uploads over the weak links take seconds each, so these have fewer rounds."""
+    cell = WEAK["cell"] | {"allocation": allocation}
+    return {"cell": cell, "train": {"rounds": rounds, "evaluate_every": 1}}
+
 
 # Everything arrives: what does sending a quarter of the bits cost?
 SENT: list[Row] = [
@@ -36,6 +46,8 @@ SENT: list[Row] = [
     (SVD, {"name": "lora_svd"}, IDEAL),
     (SMALL, {"name": "fedavg"}, IDEAL | {"adapter": {"rank": 2, "alpha": 4}}),
     (NAIVE, {"name": "topk", "send": "value", "average": "total"}, IDEAL),
+    (CODED, {"name": "soft_coded", "control": "none"}, IDEAL),
+    (FEWER, {"name": "soft_coded", "control": "none", "kept_ratio": 0.05}, IDEAL),
 ]
 # The same budget of latency: which way of keeping to it learns most?
 SCHEDULES: list[Row] = [
@@ -43,6 +55,10 @@ SCHEDULES: list[Row] = [
     (LIMITED, TSFA | {"control": "limit"}, WEAK),
     (OWN_RATIO, TSFA | {"control": "client_ratio"}, WEAK),
     (ROUND, TSFA | {"control": "round"}, WEAK),
+    (CODED_LIMITED, {"name": "soft_coded", "latency_s": 0.35, "control": "limit"}, WEAK),
+    (CODED_SCHEDULED, {"name": "soft_coded", "latency_s": 0.12}, WEAK),
+    (EQUAL, {"name": "fedavg"}, _weak_rounds(8, "equal")),
+    (MIN_MAX, {"name": "fedavg"}, _weak_rounds(8, "min-max")),
 ]
 # One thing changed at a time, first seed.
 ABLATIONS: list[Row] = [
@@ -52,8 +68,44 @@ ABLATIONS: list[Row] = [
     ("SOFT 25 %, mu = 0.01", QUARTER | {"orthogonality": 1e-2}, IDEAL),
     ("SOFT 25 %, error feedback 0.5", QUARTER | {"error_feedback": 0.5}, IDEAL),
     ("SOFT 25 %, error feedback 0.9", QUARTER | {"error_feedback": 0.9}, IDEAL),
+    ("SOFT 25 %, by change and gradients (Fisher)", QUARTER | {"score": "fisher"}, IDEAL),
     ("SOFT 50 %", FREE | {"kept_ratio": 0.5}, IDEAL),
+    ("SOFT 100 %, 4 bits", FREE | {"value_bits": 4}, IDEAL),
+    ("SOFT 25 %, 4 bits", QUARTER | {"value_bits": 4}, IDEAL),
+    (
+        "SVD of changes 50 %, 4 bits",
+        {"name": "lora_svd", "kept_ratio": 0.5, "value_bits": 4},
+        IDEAL,
+    ),
+    (
+        "soft_coded, nothing owed",
+        {"name": "soft_coded", "control": "none", "error_feedback": 0.0},
+        IDEAL,
+    ),
+    ("dense, residual in the frozen weights (FedEx-LoRA)", {"name": "fedex_lora"}, IDEAL),
     ("dense, A frozen (FFA-LoRA)", {"name": "ffa_lora"}, IDEAL),
+]
+# The size of what averaging A and B apart leaves out, over ranks and skews; first seed.
+COVARIANCE: list[Row] = [
+    (
+        f"everything sent, rank {rank}, {skew}",
+        FREE,
+        IDEAL | {"adapter": {"rank": rank, "alpha": 2 * rank}, "clients": clients},
+    )
+    for rank, skew, clients in (
+        (8, "Dirichlet 0.5", {}),
+        (2, "Dirichlet 0.5", {}),
+        (32, "Dirichlet 0.5", {}),
+        (8, "Dirichlet 0.1", {"alpha": 0.1}),
+        (8, "IID", {"partition": "iid"}),
+    )
+]
+# An easier start: a frozen head of ten examples a class; first seed.
+_TEN = IDEAL | {"model": {"prototypes": 10}}
+EASY: list[Row] = [
+    ("ten examples a class: ideal", {"name": "fedavg"}, _TEN),
+    ("ten examples a class: SOFT 25 %", QUARTER, _TEN),
+    ("ten examples a class: soft_coded", {"name": "soft_coded", "control": "none"}, _TEN),
 ]
 
 
@@ -73,10 +125,10 @@ class Case:
 
 
 def cases(shared: Path, seeds: list[int]) -> Iterator[Case]:
-    """Yield all cases, seed after seed; ablations last."""
+    """Yield all cases, seed after seed; those of one seed last."""
     for seed in seeds:
         yield from (_case(shared, row, seed) for row in (*SENT, *SCHEDULES))
-    yield from (_case(shared, row, seeds[0]) for row in ABLATIONS)
+    yield from (_case(shared, row, seeds[0]) for row in (*ABLATIONS, *EASY, *COVARIANCE))
 
 
 def _case(shared: Path, row: Row, seed: int) -> Case:

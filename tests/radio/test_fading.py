@@ -4,6 +4,7 @@ import pytest
 from airtune.radio.fading import (
     doppler_hz,
     jakes_correlation,
+    power_quantiles,
     scattered,
     shadowing_db,
     step,
@@ -63,3 +64,13 @@ def test_shadowing_spread_per_client():
     drawn = shadowing_db(sigma, np.random.default_rng(4))
     assert not drawn[:50_000].any()
     assert drawn[50_000:].std() == pytest.approx(8.0, abs=0.1)
+
+
+@pytest.mark.parametrize("k", [0.0, 0.5, 10.0])
+def test_quantiles_of_the_power_are_those_of_drawn_coefficients(k):
+    rng = np.random.default_rng(0)
+    drawn = np.abs(with_specular(scattered(400_000, rng), np.full(400_000, k))) ** 2
+    found = power_quantiles(np.array([k]), 20)
+    assert found.shape == (1, 20)
+    assert found[0] == pytest.approx(np.quantile(drawn, (np.arange(20) + 0.5) / 20), rel=0.03)
+    assert power_quantiles(np.array([k]), 4000).mean() == pytest.approx(1.0, abs=0.01)

@@ -17,7 +17,7 @@ from airtune.scheduling.allocate import allocate
 from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
 
 CONTROLS = ["tsfa", "round", "limit", "client_ratio", "common_ratio", "none"]
-CELL = CellConfig(bandwidth_hz=4e6)
+CELL = CellConfig(bandwidth_hz=4e6, fading="none")
 PIECES = Pieces(20_000, np.full(8, 200_000.0), 1)  # 1.62 Mbit in all
 SNR_HZ = np.array([1e6, 4e6, 2e7, 1e9])
 EVERYBODY = np.arange(4)
@@ -463,3 +463,27 @@ def test_pieces_that_are_never_sent_get_no_bits():
     plan = scheduler.plan(scheduler.start(), links_of(SNR_HZ), EVERYBODY, np.zeros(4))
     assert {pieces_of(grant.bits, pieces) for grant in plan.grants.values()} == {2}
     assert pieces.whole == pieces.fixed_bits + np.sort(pieces.bits)[-2:].sum()
+
+
+@pytest.mark.parametrize("fading", ["rayleigh", "rician"])
+def test_who_cannot_keep_the_budget_is_judged_over_the_fading_not_by_the_mean_link(fading):
+    """Deep fades take longer than good ones save: the mean of 1 / rate decides."""
+    config = CellConfig(fading=fading, path_loss="log-distance", bandwidth_hz=4e6, rician_k_db=3)
+    cell = Cell(config, 40_000, seed=3)
+    links = cell.links(0)
+    mean = 2e7
+    drawn = mean * links.gain / links.mean_gain
+    sends = drawn >= 10 ** (config.rate.min_snr_db / 10) * config.rate.resource_block_hz
+    smallest = 20_000 + 200_000.0
+    seconds = float((smallest / rate_bps(4e6, drawn[sends], config.rate)).mean())
+    on_average = float(smallest / rate_bps(4e6, mean, config.rate))
+    assert seconds > 1.1 * on_average
+    alone = links_of([mean] * 4, config)
+
+    def skipped(budget):
+        scheduler = scheduler_of(config, latency_s=budget)
+        plan = scheduler.plan(begun(scheduler, [1.0] * 4, 1.0), alone, np.array([1]), np.zeros(1))
+        return list(plan.skipped)
+
+    assert skipped(0.85 * seconds) == [1]
+    assert skipped(1.15 * seconds) == []

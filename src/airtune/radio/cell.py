@@ -20,7 +20,7 @@ from airtune.radio.fading import (
 )
 from airtune.radio.geometry import place_in_disc
 from airtune.radio.path_loss import PATH_LOSS
-from airtune.radio.units import Bools, Floats, from_db
+from airtune.radio.units import Bools, Floats, Ints, from_db
 
 # Below this the powers of two rounds correlate by less than 0.3 %: independent for our purpose,
 # and then any round can be drawn without replaying those before it.
@@ -131,8 +131,8 @@ class Cell:
         return state
 
 
-def likely_snr_hz(config: CellConfig, links: Links, count: int) -> Floats:
-    """Return ``count`` equally likely values of each client's P g / (N0 F) in Hz, [clients, count].
+def likely_snr_hz(config: CellConfig, links: Links, clients: Ints, count: int) -> Floats:
+    """Return ``count`` equally likely values of P g / (N0 F) in Hz, [n, count] of clients [n].
 
     Over fading, or over the range of ``snr_db``: what a link is in the long run.
     """
@@ -142,8 +142,8 @@ def likely_snr_hz(config: CellConfig, links: Links, count: int) -> Floats:
     elif config.ideal or config.fading == "none":
         powers = np.ones(count)
     else:
-        powers = power_quantiles(_k_factor(config, links.line_of_sight), count)
-    return np.asarray(links.mean_snr_hz[:, None] * powers)
+        powers = power_quantiles(_k_factor(config, links.line_of_sight[clients]), count)
+    return np.asarray(links.mean_snr_hz[clients, None] * powers)
 
 
 def _k_factor(config: CellConfig, line_of_sight: Bools) -> Floats:

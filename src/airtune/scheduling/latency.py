@@ -25,7 +25,7 @@ from airtune.scheduling.tsfa import Band, Demand
 
 Control = Literal["tsfa", "round", "limit", "client_ratio", "common_ratio", "none"]
 State = dict[str, Any]
-_LIKELY = 100  # links that stand for all that a client may have
+_LIKELY = 400  # links that stand for all that a client may have
 
 
 class LatencyConfig(Config):
@@ -242,10 +242,9 @@ class LatencyScheduler:
         """
         cell = self._cell
         if cell.csi == "statistical":
-            likely = links.planned_snr_hz[:, None]
+            likely = links.planned_snr_hz[clients, None]
         else:
-            likely = likely_snr_hz(cell, links, _LIKELY)
-        likely = likely[clients]
+            likely = likely_snr_hz(cell, links, clients, _LIKELY)
         sends = ~in_outage(likely, cell.rate)
         rate = np.maximum(rate_bps(cell.bandwidth_hz, likely, cell.rate), 1e-9)
         seconds = np.where(sends, 1.0 / rate, 0.0).sum(1) / np.maximum(sends.sum(1), 1)
