@@ -58,7 +58,7 @@ SCHEDULES: list[Row] = [
     (CODED_LIMITED, {"name": "soft_coded", "latency_s": 0.35, "control": "limit"}, WEAK),
     (CODED_SCHEDULED, {"name": "soft_coded", "latency_s": 0.12}, WEAK),
     (EQUAL, {"name": "fedavg"}, _weak_rounds(8, "equal")),
-    (MIN_MAX, {"name": "fedavg"}, _weak_rounds(8, "min-max")),
+    (MIN_MAX, {"name": "fedavg"}, _weak_rounds(8, "min-max-delay")),
 ]
 # One thing changed at a time, first seed.
 ABLATIONS: list[Row] = [
