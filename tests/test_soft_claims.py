@@ -53,6 +53,39 @@ def test_one_seed_has_no_standard_error():
     assert claims.standard_error([0.1]) == float("inf")
 
 
+def test_what_a_target_costs_lies_between_evaluations():
+    run = {"accuracy": [0.2, 0.4, 0.4, 0.8], "total_uplink_bits": [0, 100, 200, 300]}
+    run["total_seconds"] = [0.0, 1.0, 2.0, 4.0]
+    assert claims.to_target(run, 0.3, "total_uplink_bits") == pytest.approx(50)
+    assert claims.to_target(run, 0.4, "total_uplink_bits") == pytest.approx(100)
+    assert claims.to_target(run, 0.6, "total_seconds") == pytest.approx(3.0)
+    assert claims.to_target(run, 0.9, "total_seconds") == float("inf")
+    assert claims.at_seconds(run, 3.0) == pytest.approx(0.6)
+    assert claims.at_seconds(run, 9.0) == pytest.approx(0.8)
+
+
+def test_costs_are_compared_by_seed_where_the_reference_reaches_the_target():
+    def run(accuracy, bits):
+        points = list(range(0, bits * len(accuracy), bits))
+        sums = {"total_uplink_bits": points, "total_seconds": points, "uplink_bits": points[-1]}
+        return {"accuracy": accuracy, **sums}
+
+    rises, slow = [0.5, 0.6, 0.7, 0.8, 0.8], [0.5, 0.5, 0.6, 0.7, 0.8]
+    table = {
+        of.IDEAL_ROW: {0: run(rises, 100), 1: run(rises, 100)},
+        of.CODED: {0: run(slow, 10), 1: run([0.5] * 5, 10)},
+    }
+    found = claims.against(table, of.CODED, of.IDEAL_ROW, 0.98, of.IDEAL_ROW, "total_uplink_bits")
+    target = 0.98 * 0.8
+    assert found[0] == pytest.approx(
+        (30 + 10 * (target - 0.7) / 0.1) / (200 + 1000 * (target - 0.7))
+    )
+    assert found[1] == float("inf")  # never reached, which a claim must not hide
+    by_id = {claim["id"]: claim for claim in claims.claims(table, "command")}
+    claim = by_id[f"8-bits-to-target-{of.CODED}"]
+    assert claim["holds"] is False and claim["measured"][1] is None
+
+
 CHANNEL = {"bandwidth_hz": 4e6, "fading": "none", "path_loss": "log-distance", "packet_error": 0.0}
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from benchmarks.soft import cases as of
 
@@ -29,9 +32,9 @@ def paired(rows: Rows, own: str, other: str) -> list[float]:
     return [final(rows[own][seed]) - final(rows[other][seed]) for seed in seeds]
 
 
-def of_ideal(rows: Rows, row: str) -> dict[str, list[float]]:
+def of_ideal(rows: Rows, row: str, best_row: str = of.IDEAL_ROW) -> dict[str, list[float]]:
     """Accuracy, gain over the start, and bits, each by seed and relative to the ideal system."""
-    ideal = rows.get(of.IDEAL_ROW, {})
+    ideal = rows.get(best_row, {})
     seeds = sorted(set(rows.get(row, {})) & set(ideal))
     found: dict[str, list[float]] = {"accuracy": [], "gain": [], "bits": []}
     for seed in seeds:
@@ -40,6 +43,39 @@ def of_ideal(rows: Rows, row: str) -> dict[str, list[float]]:
         found["gain"].append((final(own) - start(own)) / (final(best) - start(best)))
         found["bits"].append(own["uplink_bits"] / best["uplink_bits"])
     return found
+
+
+def to_target(kept: Kept, target: float, cost: str) -> float:
+    """Return what was spent of ``cost`` until ``target`` accuracy, between evaluations linearly.
+
+    Infinite if it is never reached.
+    """
+    points = list(zip(kept["accuracy"], kept[cost], strict=True))
+    for (before, spent), (now, more) in pairwise(points):
+        if now >= target:
+            part = (target - before) / (now - before) if now > before else 1.0
+            return float(spent + max(part, 0.0) * (more - spent))
+    return math.inf
+
+
+def at_seconds(kept: Kept, seconds: float) -> float:
+    """Return the accuracy after so many simulated seconds, between evaluations linearly."""
+    return float(np.interp(seconds, kept["total_seconds"], kept["accuracy"]))
+
+
+def against(rows: Rows, own: str, other: str, part: float, whose: str, cost: str) -> list[float]:
+    """Return, by seed, ``own``'s cost by ``other``'s to ``part`` of ``whose`` final accuracy.
+
+    Only of seeds in which both reach it.
+    """
+    found = []
+    for seed in sorted(
+        set(rows.get(own, {})) & set(rows.get(other, {})) & set(rows.get(whose, {}))
+    ):
+        target = part * final(rows[whose][seed])
+        spent, reference = (to_target(rows[row][seed], target, cost) for row in (own, other))
+        found.append(spent / reference if math.isfinite(reference) else math.nan)
+    return [each for each in found if not math.isnan(each)]
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -52,12 +88,15 @@ def standard_error(values: Sequence[float]) -> float:
 def claim(
     name: str, what: str, target: str, values: Sequence[float], holds: bool | None, command: str
 ) -> dict[str, Any]:
-    """Return a claim as results hold it; ``holds`` is None where nothing is asked."""
+    """Return a claim as results hold it; ``holds`` is None where nothing is asked.
+
+    A value that is not finite, a target that was never reached, is None.
+    """
     return {
         "id": name,
         "what": what,
         "target": target,
-        "measured": [round(value, 4) for value in values],
+        "measured": [round(value, 4) if math.isfinite(value) else None for value in values],
         "holds": holds,
         "command": command,
     }
@@ -81,14 +120,17 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
         holds = None if least is None or not values else statistics.fmean(values) >= least - 1e-9
         add(name, text, target, values, holds)
 
-    scheduled = of_ideal(rows, of.SCHEDULED)
-    for key, target, least in (("accuracy", 0.98, True), ("gain", 0.9, True), ("bits", 0.5, False)):
-        values = scheduled[key]
-        mean = statistics.fmean(values) if values else math.nan
-        holds = mean >= target if least else mean <= target
-        sign = ">=" if least else "<="
-        add(f"1-{key}", f"{of.SCHEDULED} / ideal: {key}", f"{sign} {target} on average", values,
-            holds)  # fmt: skip
+    def ratios(name: str, row: str, ideal: str, limits: tuple[float, float, float]) -> None:
+        values = of_ideal(rows, row, ideal)
+        for key, limit, sign in zip(values, limits, (">=", ">=", "<="), strict=True):
+            mean = statistics.fmean(values[key]) if values[key] else math.nan
+            holds = mean >= limit if sign == ">=" else mean <= limit
+            add(f"{name}-{key}", f"{row} / {ideal}: {key}", f"{sign} {limit} on average",
+                values[key], holds)  # fmt: skip
+
+    ratios("1", of.SCHEDULED, of.IDEAL_ROW, (0.98, 0.9, 0.5))
+    ten, ten_soft, ten_coded = (row for row, *_ in of.EASY)
+    ratios("1-ten", ten_soft, ten, (0.98, 0.9, 0.5))
     difference("2-small-rank", of.SMALL, 0.0)
     difference("2-svd", of.SVD, -0.005)
     difference("2-top-k-changes", of.TOP_K, None)
@@ -103,4 +145,32 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                            ("round_latency", "mean of the rounds' slowest")):  # fmt: skip
             values = [kept[key] for _, kept in sorted(rows.get(row, {}).items())]
             add(f"5-{key}-{row}", f"{row}: {words}, s (budget 0.35)", "as measured", values, None)
+    for row in (of.EQUAL, of.MIN_MAX):
+        both = sorted(set(rows.get(row, {})) & set(rows.get(of.SCHEDULED, {})))
+        values = [
+            at_seconds(rows[row][seed], rows[of.SCHEDULED][seed]["total_seconds"][-1])
+            - final(rows[of.SCHEDULED][seed])
+            for seed in both
+        ]
+        add(f"5-{row}", f"{row}, after the seconds of {of.SCHEDULED}, less its final accuracy",
+            "as measured", values, None)  # fmt: skip
+    for row, *_ in of.COVARIANCE:
+        for kept in rows.get(row, {}).values():
+            for name in ("covariance", "covariance_of_change"):
+                last = [each for each in kept[name] if each is not None][-5:]
+                add(f"7-{name}-{row}", f"{name} of the last five rounds, {row}", "as measured",
+                    [statistics.fmean(last)], None)  # fmt: skip
+    for row in ("dense, A frozen (FFA-LoRA)", "dense, residual in the frozen weights (FedEx-LoRA)"):
+        values = paired(rows, row, of.IDEAL_ROW)
+        add(f"7-{row}", f"{row} less ideal, final accuracy", "as measured", values, None)
+    for row in (of.CODED, of.FEWER):
+        ratios(f"8-{row}", row, of.IDEAL_ROW, (0.98, 0.9, 0.15))
+        values = against(rows, row, of.IDEAL_ROW, 0.98, of.IDEAL_ROW, "total_uplink_bits")
+        add(f"8-bits-to-target-{row}", f"{row} / ideal: bits to 98 % of ideal's final accuracy",
+            "<= 0.15 (aim 0.1)", values, bool(values) and max(values) <= 0.15)  # fmt: skip
+    ratios("8-ten", ten_coded, ten, (0.98, 0.9, 0.15))
+    for row in (of.CODED_LIMITED, of.CODED_SCHEDULED):
+        values = against(rows, row, of.LIMITED, 0.98, of.LIMITED, "total_seconds")
+        add(f"8-seconds-{row}", f"{row} / {of.LIMITED}: seconds to 98 % of the latter's final "
+            "accuracy", "< 1", values, bool(values) and max(values) < 1.0)  # fmt: skip
     return found

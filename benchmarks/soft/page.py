@@ -63,6 +63,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
         ("Everything arrives", of.SENT),
         ("A budget of 0.35 s on weak links", of.SCHEDULES),
         ("One thing changed at a time", of.ABLATIONS),
+        ("An easier start", of.EASY),
+        ("What averaging A and B apart leaves out", of.COVARIANCE),
     ):
         if any(title in rows for title, *_ in listed):
             parts += [f"## {heading}\n", _table(rows, (title for title, *_ in listed))]
@@ -76,7 +78,7 @@ def _claims(found: list[dict[str, Any]]) -> str:
     lines = ["| id | what | target | measured | holds |", "|---|---|---|---|---|"]
     for claim in found:
         holds = {True: "yes", False: "**no**", None: ""}[claim["holds"]]
-        values = ", ".join(f"{value:.3g}" for value in claim["measured"])
+        values = ", ".join("never" if v is None else f"{v:.3g}" for v in claim["measured"])
         lines.append(
             f"| {claim['id']} | {claim['what']} | {claim['target']} | {values} | {holds} |"
         )

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.soft.run --shared ../shared
 
 Runs go two at a time, one thread each; those that are in --keep already are read, not repeated.
-``--short`` runs the first seed of all rows but the ablations.
+``--short`` runs the first seed of the first two tables.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import runs
 from benchmarks.soft import page
-from benchmarks.soft.cases import ABLATIONS, cases
+from benchmarks.soft.cases import ABLATIONS, COVARIANCE, EASY, cases
 
 HERE = Path(__file__).parent
 COMMAND = "python -m benchmarks.soft.run --shared DIR"
@@ -30,15 +30,22 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="where the run directories go or are")
     parser.add_argument("--page", action="store_true", help="write the page of what is in --keep")
+    parser.add_argument(
+        "--earlier", action="store_true", help="what is not in --keep is taken from results.json"
+    )
     arguments = parser.parse_args()
     keep = arguments.keep or Path(tempfile.mkdtemp())
     wanted = list(cases(arguments.shared, arguments.seeds))
     if arguments.short:
-        ablations = {row for row, *_ in ABLATIONS}
+        ablations = {row for row, *_ in (*ABLATIONS, *EASY, *COVARIANCE)}
         wanted = [c for c in wanted if c.seed == arguments.seeds[0] and c.row not in ablations]
     if not arguments.page:
         runs.execute(wanted, keep, arguments.processes)
     found = {c: collected(keep / c.folder) for c in wanted if runs.done(keep / c.folder)}
+    if arguments.earlier:
+        earlier = json.loads((HERE / "results.json").read_text())["rows"]
+        rest = (case for case in wanted if str(case.seed) in earlier.get(case.row, {}))
+        found = {case: earlier[case.row][str(case.seed)] for case in rest} | found
     if not found:
         raise SystemExit("nothing is measured yet.")
     results = page.results(found, COMMAND, runs.machine(), runs.versions())
@@ -66,6 +73,9 @@ def collected(folder: Path) -> dict[str, Any]:
         "statuses": {k: int(v) for k, v in uploads["status"].value_counts().items()},
         "wall_seconds": round(float(run.summary["wall_seconds"]), 1),
     }
+    if "gradient_norm" in history:
+        norms = history["gradient_norm"].dropna()
+        kept["gradient_norm"] = [round(float(each), 4) for each in norms]
     for name in ("kept", "drop_error"):
         if name in sent:
             kept[name] = round(float(sent[name].astype(float).mean()), 4)
