@@ -13,19 +13,18 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from airtune.config import Config
 from airtune.errors import UserError
-from airtune.radio.cell import Links, likely_snr_hz
+from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
-from airtune.radio.rate import in_outage, rate_bps
 from airtune.radio.units import Floats, Ints
 from airtune.scheduling import tsfa
 from airtune.scheduling.allocate import allocate
 from airtune.scheduling.bandwidth import equal_shares
+from airtune.scheduling.expected import least_bit_seconds, usual_bit_seconds
 from airtune.scheduling.plan import Plan
 from airtune.scheduling.tsfa import Band, Demand
 
 Control = Literal["tsfa", "round", "limit", "client_ratio", "common_ratio", "none"]
 State = dict[str, Any]
-_LIKELY = 400  # links that stand for all that a client may have
 
 
 class LatencyConfig(Config):
@@ -204,7 +203,7 @@ class LatencyScheduler:
         if not math.isnan(state["round_queue"]):
             return {"queue": state["queue"], "round_queue": state["round_queue"]}
         config, usual = self._config, self._full_seconds(links)
-        own = self.pieces.whole * self._expected_bit_seconds(links)
+        own = self.pieces.whole * usual_bit_seconds(self._cell, links, self._asked)
         # Where everything fits into the budget, the balance is at no queue.
         waits = config.warm_queue & (compute + own > config.latency_s)
         with np.errstate(invalid="ignore"):
@@ -215,40 +214,17 @@ class LatencyScheduler:
             "round_queue": config.v * config.latency_s if waits.any() else 0.0,
         }
 
-    def _expected_bit_seconds(self, links: Links) -> Floats:
-        """Return the seconds of a bit on average links with equal bands, [clients]."""
-        share = self._cell.bandwidth_hz / min(self._asked, len(links))
-        return 1.0 / np.maximum(rate_bps(share, self._usual(links), self._cell.rate), 1e-9)
-
-    def _usual(self, links: Links) -> Floats:
-        """Return the SNR that plans count on in the long run, in Hz, [clients]."""
-        return links.planned_snr_hz if self._cell.csi == "statistical" else links.mean_snr_hz
-
     def _full_seconds(self, links: Links) -> float:
         """Return the seconds in which a usual client sends everything: the unit of V."""
-        return float(np.median(self.pieces.whole * self._expected_bit_seconds(links)))
+        return float(
+            np.median(self.pieces.whole * usual_bit_seconds(self._cell, links, self._asked))
+        )
 
     def _mean_bit_seconds(self, state: State, links: Links) -> Floats:
         """Return the seconds of a bit as seen so far, expected ones where nothing was."""
         seen = state["uploads"].numpy()
         measured = state["bit_seconds"].numpy() / np.maximum(seen, 1.0)
-        return np.where(seen > 0, measured, self._expected_bit_seconds(links))
-
-    def _least_bit_seconds(self, links: Links, clients: Ints) -> Floats:
-        """Return the long-run mean seconds of a bit with the whole band, [clients].
-
-        The mean is taken over the links, not of them: deep fades take far longer. Those in outage
-        are left out, as nothing is sent then.
-        """
-        cell = self._cell
-        if cell.csi == "statistical":
-            likely = links.planned_snr_hz[clients, None]
-        else:
-            likely = likely_snr_hz(cell, links, clients, _LIKELY)
-        sends = ~in_outage(likely, cell.rate)
-        rate = np.maximum(rate_bps(cell.bandwidth_hz, likely, cell.rate), 1e-9)
-        seconds = np.where(sends, 1.0 / rate, 0.0).sum(1) / np.maximum(sends.sum(1), 1)
-        return np.where(sends.any(1), seconds, 0.0)  # allocate skips who is in outage
+        return np.where(seen > 0, measured, usual_bit_seconds(self._cell, links, self._asked))
 
     def _hopeless(
         self, links: Links, chosen: Ints, compute: Floats, state_is_new: bool
@@ -258,7 +234,7 @@ class LatencyScheduler:
         Raise UserError if that is everybody who is asked first.
         """
         budget = self._config.latency_s
-        sending = self.pieces.smallest * self._least_bit_seconds(links, chosen)
+        sending = self.pieces.smallest * least_bit_seconds(self._cell, links, chosen)
         least = compute[chosen] + sending
         if state_is_new and chosen.size and (least > budget).all():
             first = int(least.argmin())
