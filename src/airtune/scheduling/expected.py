@@ -13,7 +13,7 @@ _LIKELY = 400  # links that stand for all that a client may have
 
 
 def usual_bit_seconds(cell: CellConfig, links: Links, asked: int) -> Floats:
-    """Return the seconds of a bit on mean links, the band divided equally by ``asked``, [clients]."""
+    """Return the seconds of a bit on mean links, [clients]; ``asked`` share the band equally."""
     share = cell.bandwidth_hz / min(asked, len(links))
     usual = links.planned_snr_hz if cell.csi == "statistical" else links.mean_snr_hz
     return 1.0 / np.maximum(rate_bps(share, usual, cell.rate), 1e-9)
