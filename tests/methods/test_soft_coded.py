@@ -1,5 +1,7 @@
 """Coded SOFT: what is sent and owed, what the scheduler hears, and few bits in plain SOFT."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation import ledger
 from airtune.methods.soft_coded import normal_bits
-from airtune.wire import decode
+from airtune.wire import decode, encode
 
 WEAK = {"preset": "urban-micro", "radius_m": 400, "power_dbm": 10, "bandwidth_hz": 5e5}
 ALONE = {"clients": {"count": 1}, "train": {"rounds": 1}, "cell": "ideal"}
@@ -115,10 +117,54 @@ def test_a_head_travels_whole(execute):
     assert 32 * head < saved < 32 * head + 1500
 
 
+@pytest.mark.parametrize("kept_ratio", [0.9, 0.14, 0.01, 1e-4])
+@pytest.mark.parametrize("rank", [1, 4])
+def test_what_the_scheduler_counts_on_carries_something(execute, rank, kept_ratio):
+    method = {"name": "soft_coded", "kept_ratio": kept_ratio, "private": ["classifier.*"]}
+    _, _, rows = execute(method, adapter={"rank": rank}, train={"local_steps": 1})
+    assert all(row["status"] == "delivered" for row in rows)
+    # In the first round the head is zero, and so are all gradients before it; after one step of
+    # Adam half of the numbers are zero, the others all alike.
+    rows = [row for row in rows if row["round"] > 1]
+    assert all(0.0 < row["notes"]["kept"] <= max(kept_ratio, 0.01) for row in rows)
+    assert all(row["notes"]["drop_error"] < 1.0 for row in rows)
+
+
+def test_scores_of_sparse_and_of_equal_changes_are_finite_parts_of_one(execute):
+    parts, _, _ = execute({"name": "soft_coded", "kept_ratio": 0.9}, **ALONE)
+    method = parts.method
+    for flat in (torch.full((method._numbers,), 0.01), torch.zeros(method._numbers)):
+        flat[method._numbers // 2 :] = 0.0
+        order = flat.abs().argsort(descending=True, stable=True)
+        falls = method._weighed(flat, order)
+        assert bool(torch.isfinite(falls).all()) and float(falls.min()) >= 0.0
+        assert 0.0 <= float(falls.sum()) <= 1.0 + 1e-9
+
+
+def test_sixteen_bits_stay_finite_whatever_a_client_sends(small, tmp_path, monkeypatch):
+    """A number that float32 carries up and float16 does not carry down is refused."""
+    method = {"name": "soft_coded", "value_bits": 16, "private": ["classifier.*"]}
+    experiment = Experiment(**small(method=method, cell="ideal"))
+    parts = build(experiment)
+    exchange, shapes = parts.clients.exchange, parts.method.uplink_shapes()
+
+    def corrupting(orders):
+        replies = exchange(orders)
+        payload = decode(replies[0].message, shapes)
+        huge = replace(payload, grid=replace(payload.grid, step=9e4))
+        return [replace(replies[0], message=encode(huge)), *replies[1:]]
+
+    monkeypatch.setattr(parts.clients, "exchange", corrupting)
+    list(session(parts, experiment, tmp_path).rounds())
+    rows = [r for r in ledger.read(tmp_path / "ledger.jsonl") if r["row"] == "upload"]
+    assert {row["status"] for row in rows if row["client"] == 0} == {"refused"}
+    assert {row["status"] for row in rows if row["client"] != 0} == {"delivered"}
+
+
 # Few bits in SOFT itself, and its score of gradients.
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, 8, 16])
 def test_slices_of_few_bits_cost_little_and_their_rounding_is_owed(execute, bits):
     method = {"name": "soft", "control": "none", "orthogonality": 0.0, "error_feedback": 1.0}
     _, dense, full = execute(method, **ALONE)

@@ -17,7 +17,8 @@ PIECES = Pieces(fixed_bits=1000, bits=np.full(8, 50e3), least=1)
 
 def afford(snr_hz, budget=0.5, compute=0.1, pieces=PIECES):
     snr_hz = np.asarray(snr_hz, dtype=float)
-    return affordable_pieces(pieces, snr_hz, np.full(len(snr_hz), compute), budget, CELL, 4)
+    alone = 1 / (2e6 * np.log2(1 + snr_hz / 2e6))
+    return affordable_pieces(pieces, snr_hz, alone, np.full(len(snr_hz), compute), budget, CELL, 4)
 
 
 def test_the_budget_less_computing_is_spent_on_whole_and_parts_of_pieces():

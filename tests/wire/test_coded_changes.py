@@ -120,3 +120,27 @@ def test_a_method_without_matrices_does_not_take_them():
     _, sent = changes()
     with pytest.raises(WireError, match="not part of"):
         decode(encode(sent), {"head.bias": (2,)})
+
+
+def test_zeros_among_the_largest_stay_zero_and_the_others_are_sent():
+    flat = torch.zeros(400)
+    flat[:50] = torch.linspace(0.5, 2.0, 50)
+    levels, grid = Grid.of_largest(flat, flat.abs().argsort(descending=True, stable=True), 300)
+    assert torch.equal(levels != 0, flat != 0)
+    limit = 0.5 * grid.step + abs(grid.offset) + 1e-6
+    assert float((grid.values(levels) - flat).abs().max()) <= limit
+
+
+def test_bytes_behind_the_last_value_are_refused():
+    _, sent = changes()
+    data = sent.to_arrays()[1]["d"]
+    longer = torch.cat([data, torch.full((100,), 7, dtype=torch.uint8)])
+    with pytest.raises(WireError, match="more bytes"):
+        decode(altered(d=longer), SHAPES)
+
+
+def test_whatever_the_message_its_end_is_recognised():
+    """Zeros at the end are left out of the bytes, and a last word may be nearly full."""
+    for seed in range(200):
+        _, sent = changes(seed, count=1 + 2 * seed % 390)
+        assert torch.equal(decode(encode(sent), SHAPES).levels["q"], sent.levels["q"])

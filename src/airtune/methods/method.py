@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # peft and transformers take seconds to import, and options n
     from airtune.learning.learner import Assignment, Learner
     from airtune.learning.prediction import Prediction
 
-_LARGEST = 1e6  # of a weight or its change: products of two, summed over clients, stay finite
+_LARGEST = 1e6  # of a weight or its change: in float32 products of two, summed, stay finite
 State = dict[str, Any]  # tensors, numbers, strings and dictionaries of them: a checkpoint's content
 
 

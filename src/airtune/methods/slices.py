@@ -92,14 +92,19 @@ class SlicedLora(Method, ABC):
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return the whole shared adapter."""
         del plan
-        return Dense(state["shared"], "float16" if self.config.value_bits == 16 else "float32")
+        if self.config.value_bits != 16:
+            return Dense(state["shared"], "float32")
+        # What was learned in many rounds must not become infinite on its way.
+        bounds = torch.finfo(torch.float16)
+        fitting = {name: t.clamp(bounds.min, bounds.max) for name, t in state["shared"].items()}
+        return Dense(fitting, "float16")
 
     def accept(self, state: State, payload: Any) -> Any:
         """Refuse numbers of another width, or too large to be learned ones."""
         del state
         if payload.value_bits != self.value_bits:
             raise WireError(f"numbers have {payload.value_bits} bits, not {self.value_bits}.")
-        check_size(payload)
+        check_size(payload, self.largest)
         return payload
 
     def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
@@ -152,6 +157,8 @@ class SlicedLora(Method, ABC):
             seed = keyed.integer(self.setup.seed, "rounding", client.round, client.index)
             draw = torch.Generator().manual_seed(seed)
             sent = {m: rounded_stochastically(s, parts[m], bits, draw) for m, s in sent.items()}
+        elif bits == 16:
+            sent = {m: s.half().float() for m, s in sent.items()}
         return RankSlices(kept, sent, parts, bits, scores, self.whole(client.adapter))
 
     def sent(self, deliveries: Sequence[Delivery]) -> list[Sent]:
@@ -172,6 +179,11 @@ class SlicedLora(Method, ABC):
         """Return what is shared and no component: a head."""
         names = self.components.names
         return {name: t for name, t in self.shared(adapter).items() if name not in names}
+
+    @property
+    def largest(self) -> float:
+        """Beyond it a number is no learned one; sums have to fit into what goes down."""
+        return 1e4 if self.config.value_bits == 16 else 1e6
 
     @property
     def value_bits(self) -> ValueBits:

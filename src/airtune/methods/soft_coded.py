@@ -18,13 +18,13 @@ from airtune.methods.method import Client, MethodConfig, State, check_size
 from airtune.methods.scheduled import ScheduledConfig, ScheduledLora, shares
 from airtune.radio.grant import Grant
 from airtune.scheduling.latency import Pieces
-from airtune.wire import CodedChanges, Grid, Payload, coded_bits, encode
+from airtune.wire import CodedChanges, Grid, Payload, WireError, coded_bits, encode
 
 if TYPE_CHECKING:
     pass
 
 _PIECES = 16  # of equal size, that the scheduler grants
-_CODER_BITS = 96  # a word that is not full, and counts that have seen nothing yet
+_CODER_BITS = 64  # by which messages of one number differ
 _ROOM = 1.3  # for changes with longer tails than normal ones
 _RATIO = 2.0**-0.25  # of a number of values to the next larger one that is tried
 
@@ -40,7 +40,7 @@ class SoftCodedConfig(ScheduledConfig):
         32, description="of a number that goes down, and of tensors that are sent whole"
     )
     kept_ratio: float = Option(
-        0.14, gt=0, le=0.9, description="rho, most of the numbers that do not become zero"
+        0.14, ge=1e-4, le=0.9, description="rho, most of the numbers that do not become zero"
     )
 
 
@@ -50,7 +50,8 @@ class SoftCoded(ScheduledLora):
     A client chooses numbers, not components: the largest of its whole change, as multiples of one
     step, which a range coder packs. ``kept_ratio`` of them stay at most, fewer until the message
     fits into the grant. What was cut and rounded away is added, times ``error_feedback``, to the
-    next change; without that, little of this would be learned.
+    next change; without that, little of this would be learned. It takes what was sent for arrived:
+    a client does not hear of a loss.
 
     So bits are what the scheduler controls: an upload is pieces of equal size, and a client's score
     says how much error each further piece takes off. Unlike the norms of components these fall
@@ -89,16 +90,18 @@ class SoftCoded(ScheduledLora):
         moved = self.components.distance(learned, started)
         left = self.components.distance(learned, {**started, **there})
         client.notes |= {
-            "kept": self._counts[chosen] / len(flat),
+            "kept": sum(int((each != 0).sum()) for each in sent.levels.values()) / len(flat),
             "moved": math.sqrt(moved),
             "drop_error": left / moved if moved else 0.0,
         }
         return sent
 
     def accept(self, state: State, payload: Any) -> Any:
-        """Refuse numbers too large to be learned ones."""
+        """Refuse whole tensors of another width, and numbers too large to be learned ones."""
         del state
-        check_size(payload)
+        if payload.tensors and payload.dtype != self._dtype:
+            raise WireError(f"whole tensors travelled as {payload.dtype}, not {self._dtype}.")
+        check_size(payload, self.largest)
         return payload
 
     @property
@@ -108,17 +111,19 @@ class SoftCoded(ScheduledLora):
 
     @property
     def sizes(self) -> Pieces:
-        """Pieces of equal size; all of them are more than the largest message usually takes."""
+        """Pieces of equal size beside one number; all are more than usual changes take."""
         whole = _ROOM * self._numbers * normal_bits(self.config.kept_ratio)
         return Pieces(self.fixed_bits, np.full(_PIECES, whole / _PIECES), 1)
 
     @cached_property
     def fixed_bits(self) -> int:
-        """Size of an upload that changes no component, and what the coder needs to begin."""
+        """Size of an upload of one number, while the coder has not seen how rare they are."""
         scores = torch.zeros(self.pieces) if self.pieces else None
-        nothing = torch.zeros(self._numbers, dtype=torch.int64)
-        empty = self._coded(self.setup.initial, nothing, Grid(0.0, 0.0), scores)
-        return 8 * len(encode(empty)) + _CODER_BITS
+        levels = torch.zeros(self._numbers, dtype=torch.int64)
+        levels[-1] = 1
+        return 8 * len(encode(self._coded(self.setup.initial, levels, Grid(1.0, 0.0), scores))) + (
+            _CODER_BITS
+        )
 
     @cached_property
     def dense_bits(self) -> int:
@@ -126,6 +131,11 @@ class SoftCoded(ScheduledLora):
         return int(self.sizes.whole)
 
     # Its parts.
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of tensors that are sent whole."""
+        return torch.float16 if self.config.value_bits == 16 else torch.float32
 
     @cached_property
     def _numbers(self) -> int:
@@ -146,26 +156,27 @@ class SoftCoded(ScheduledLora):
             left = (flat - grid.values(levels)).square().sum()
             bits.append(coded_bits(levels))
             errors.append(min(float(left / flat.square().sum().clamp(min=1e-30)), errors[-1]))
+        # Few distinct values may take fewer bits than fewer of them.
+        rising = np.maximum.accumulate(bits)
         ends = np.cumsum(self.sizes.bits)
-        return torch.from_numpy(-np.diff(np.interp(ends, bits, errors), prepend=1.0))
+        return torch.from_numpy(-np.diff(np.interp(ends, rising, errors), prepend=1.0))
 
     def _coded(
         self, adapter: Mapping[str, Tensor], levels: Tensor, grid: Grid, scores: Tensor | None
     ) -> CodedChanges:
         """Return the message of levels [numbers] of all matrices end to end."""
-        dtype = torch.float16 if self.config.value_bits == 16 else torch.float32
         widths = {matrix: sum(parts) for matrix, parts in self.components.parts.items()}
         pieces = levels.split([self.components.rank * width for width in widths.values()])
         by_matrix = {
             matrix: piece.view(-1, width)
             for (matrix, width), piece in zip(widths.items(), pieces, strict=True)
         }
-        return CodedChanges(by_matrix, grid, scores, self.whole(adapter), dtype)
+        return CodedChanges(by_matrix, grid, scores, self.whole(adapter), self._dtype)
 
 
 def normal_bits(share: float) -> float:
     """Return the bits a number takes if the ``share`` largest of normal ones stay, levels coded."""
-    step = 2.0 * NormalDist().inv_cdf(1.0 - 0.5 * share)
+    step = -2.0 * NormalDist().inv_cdf(0.5 * share)
     edges = (np.arange(math.ceil(12.0 / step) + 1) - 0.5) * step
     chance = np.diff([NormalDist().cdf(edge) for edge in edges])
     chance = np.concatenate([chance, chance[1:]])

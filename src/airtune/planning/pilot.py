@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -111,11 +112,13 @@ def try_budget(parts: Parts, rounds: int) -> Trial:
     """
     runner, state = _runner(parts, parts.clients), parts.method.start()
     start, bits, delivered, latencies, diverged = _score(parts, state), 0, 0, [], False
+    reasons: list[str] = []
     for number in range(1, rounds + 1):
         outcome = runner.run(state, number)
         state = outcome.state
         bits, delivered = bits + outcome.totals.uplink_bits, delivered + outcome.totals.delivered
         rows = [row for row in outcome.messages if isinstance(row, UploadRow)]
+        reasons += [row.reason or row.status for row in rows]
         latencies += [row.compute_seconds + row.seconds for row in rows if row.bits]
         diverged |= any(row.status in ("diverged", "refused") for row in rows)
     end = _score(parts, state)
@@ -123,7 +126,8 @@ def try_budget(parts: Parts, rounds: int) -> Trial:
         raise UserError(f"train.learning_rate: a pilot of {rounds} rounds diverged; lower it.")
     if delivered == 0:
         raise UserError(
-            f"method.latency_s: no upload arrived in {rounds} pilot rounds; raise it, or --rounds."
+            f"method.latency_s: nothing arrived in {rounds} rounds of the pilot; most often a "
+            f"client {Counter(reasons).most_common(1)[0][0]}."
         )
     return Trial(start, end, bits, float(np.mean(latencies)))
 

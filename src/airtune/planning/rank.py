@@ -20,6 +20,7 @@ from airtune.planning.surrogate import Seen, Terms, choose, fit, normalised
 from airtune.planning.terms import tail_shares
 from airtune.radio.units import Floats
 from airtune.scheduling.affordable import affordable_pieces
+from airtune.scheduling.expected import least_bit_seconds
 
 By = Literal["surrogate", "pilot"]
 RANKS = (1, 2, 4, 8, 16, 32)
@@ -92,6 +93,7 @@ def plan_rank(
         "latency_s": experiment.method.latency_s,
         "rounds": rounds,
         "proxy": said,
+        "clients": experiment.clients.count,
         **weighed,
         "ranks": [rows[rank] for rank in ranks],
     }
@@ -116,9 +118,9 @@ def _check(experiment: Experiment, rounds: int) -> None:
     method = experiment.method
     if not isinstance(method, SoftConfig):
         raise UserError(
-            f"method.name: '{method.name}' has no budget of latency, under which ranks differ; "
-            "use method.name=soft with method.latency_s (seconds of computing and sending a round) "
-            "and a method.control other than none."
+            f"method.name: ranks are chosen for soft only so far, not for '{method.name}'; use "
+            "method.name=soft with method.latency_s (seconds of computing and sending a round) and "
+            "a method.control other than none."
         )
     if method.control == "none":
         raise UserError(
@@ -140,10 +142,10 @@ def _afford(parts: Parts, experiment: Experiment) -> Floats:
     seconds = method.setup.compute_seconds(clients, Work(experiment.train.local_steps))
     statistical = experiment.cell.csi == "statistical"
     snr_hz = links.planned_snr_hz if statistical else links.mean_snr_hz
-    return affordable_pieces(
-        method.scheduler.pieces, snr_hz, seconds, config.latency_s, experiment.cell,
-        method.setup.per_round,
-    )  # fmt: skip
+    least = least_bit_seconds(experiment.cell, links, clients)
+    budget, asked = config.latency_s, method.setup.per_round
+    pieces, cell = method.scheduler.pieces, experiment.cell
+    return affordable_pieces(pieces, snr_hz, least, seconds, budget, cell, asked)
 
 
 def _kept(parts: Parts, afford: Floats, rank: int) -> Found:

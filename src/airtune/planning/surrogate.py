@@ -11,6 +11,8 @@ from scipy.optimize import nnls
 
 from airtune.radio.units import Floats
 
+_ROUNDING = 1e-9  # terms are shares; what is smaller is none
+
 
 class Terms(NamedTuple):
     """What a rank, and what is sent of it, leaves out; each a share of a squared change."""
@@ -51,6 +53,7 @@ def fit(seen: Sequence[Seen]) -> Weights | None:
     rounds = sorted({each.round for each in seen})
     gains = np.array([[each.round == number for number in rounds] for each in seen], dtype=float)
     terms = np.array([each.terms for each in seen], dtype=float).reshape(len(seen), 3)
+    terms[terms < _ROUNDING] = 0.0
     there = np.flatnonzero(terms.any(axis=0))
     columns = np.hstack([gains, -terms[:, there]])
     if there.size == 0 or len(seen) <= columns.shape[1]:

@@ -45,6 +45,19 @@ def rank_sentences(found: Mapping[str, Any]) -> list[str]:
             f"Chosen by held-out loss after {found['rounds']} rounds under the budget; Latency is "
             "the pilot's mean, which nears the budget in longer runs."
         )
+    able = min(row["clients"] for row in found["ranks"])
+    if able < found["clients"]:
+        said.append(
+            f"{able} of {found['clients']} clients can meet the budget (at the rank where fewest "
+            "can); the others are left out."
+        )
+    if found["by"] == "pilot":
+        start, best = (min(row[key] for row in found["ranks"]) for key in ("start_loss", "loss"))
+        if best > 0.99 * start:
+            said.append(
+                f"The pilots hardly learned: loss {start:.4f} before, {best:.4f} after. "
+                "Raise --rounds before you trust the choice."
+            )
     rank, tried = found["chosen"], [row["rank"] for row in found["ranks"]]
     if rank in (tried[0], tried[-1]):
         end = "smallest" if rank == tried[0] else "largest"

@@ -13,20 +13,20 @@ from airtune.scheduling.latency import Pieces
 
 
 def affordable_pieces(
-    pieces: Pieces, snr_hz: Floats, compute_seconds: Floats, budget_s: float, cell: CellConfig,
-    asked: int,
+    pieces: Pieces, snr_hz: Floats, least_bit_seconds: Floats, compute_seconds: Floats,
+    budget_s: float, cell: CellConfig, asked: int,
 ) -> Floats:  # fmt: skip
     """Return the mean number of pieces per upload, [clients]; NaN who never meets the budget.
 
     ``K = ((tau - tau_cmp) R - fixed) / piece`` at the rate ``R`` of average links ``snr_hz``
     [clients] (in Hz) with the band divided equally among ``asked`` clients, at most all pieces.
     Below one piece it is the share of rounds in which one is sent. Raises UserError if nobody can
-    send the smallest upload in ``budget_s`` even over the whole band. DERIVED: stage 1 of TSFA,
+    send the smallest upload in ``budget_s`` even over the whole band, where a bit takes
+    ``least_bit_seconds`` [clients]. DERIVED: stage 1 of TSFA,
     which has no fixed part and no computing.
     """
     rate = rate_bps(equal_shares(asked, cell.bandwidth_hz)[0], snr_hz, cell.rate)
-    fastest = rate_bps(cell.bandwidth_hz, snr_hz, cell.rate)
-    least = compute_seconds + pieces.smallest / np.maximum(fastest, 1e-9)
+    least = compute_seconds + pieces.smallest * least_bit_seconds
     if (least > budget_s).all():
         client = int(least.argmin())
         raise UserError(

@@ -247,7 +247,8 @@ class LatencyScheduler:
                 "Raise it, or ask for fewer local steps or a lower rank."
             )
         return {
-            int(client): f"needs {seconds:.3g} s for its smallest upload, above the budget"
+            int(client): f"needs {seconds:.3g} s on average for computing and its smallest upload "
+            f"over the whole band, above the budget of {budget:g} s"
             for client, seconds in zip(chosen, least, strict=True)
             if seconds > budget
         }

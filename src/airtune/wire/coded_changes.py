@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from airtune.wire.entropy import Counts, Reader, Writer
 from airtune.wire.payload import Shapes, register
 from airtune.wire.rank_slices import SLICES, read_scores, read_whole, whole_arrays
 
-MOST_LEVEL = 255  # magnitudes above it are cut
+MOST_LEVEL = 255  # no grid is finer than its largest value by this
 _CHUNK = 1024  # values that are coded before the counts learn
 
 
@@ -29,16 +30,17 @@ class Grid:
 
     @classmethod
     def of_largest(cls, values: Tensor, order: Tensor, count: int) -> tuple[Tensor, Self]:
-        """Return levels [n] of which ``count`` are not zero, and their grid.
+        """Return levels [n] of which at most ``count`` are not zero, and their grid.
 
         ``order`` sorts ``values`` [n] by descending magnitude. The smallest value that stays is at
         half a step or below. The offset is the mean of what rounding would add to a magnitude, so
         that coarse levels stand for the mean of what they were.
         """
         levels = torch.zeros(len(values), dtype=torch.int64)
-        largest = order[:count]
-        sizes = values[largest].abs()
-        if count == 0 or float(sizes[-1]) == 0.0:
+        sizes = values[order[:count]].abs()
+        sizes = sizes[: int((sizes > 0).sum())]  # zeros stay zero
+        largest = order[: len(sizes)]
+        if len(sizes) == 0:
             return levels, cls(0.0, 0.0)
         # Not so fine that the largest would have to be cut.
         step = max(2.0 * float(sizes[-1]), float(sizes[0]) / MOST_LEVEL)
@@ -77,7 +79,7 @@ class CodedChanges:
         """Which components are there, [components]: all."""
         return torch.ones(sum(len(each) for each in self.levels.values()), dtype=torch.bool)
 
-    @property
+    @cached_property
     def slices(self) -> dict[str, Tensor]:
         """Values of each matrix, [rank, width]."""
         return {name: self.grid.values(each) for name, each in self.levels.items()}
@@ -167,5 +169,7 @@ def _read(data: bytes, total: int, largest: int) -> np.ndarray:
         chunks.append(reader.code(asked, counts, asked))
     sizes = np.concatenate([np.zeros(0, dtype=np.int64), *chunks])
     negative = reader.code_evenly(np.zeros(int((sizes > 0).sum()), dtype=np.int64), 2)
+    if not reader.is_at_end():
+        raise WireError("there are more bytes than the coded changes take.")
     sizes[sizes > 0] *= 1 - 2 * negative
     return sizes
