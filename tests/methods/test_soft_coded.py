@@ -174,7 +174,9 @@ def test_slices_of_few_bits_cost_little_and_their_rounding_is_owed(execute, bits
     assert max(float(each.abs().max()) for each in owed.values()) > 0
     for name, tensor in coarse.adapter.items():
         if name in owed:
-            assert torch.allclose(tensor + owed[name], dense.adapter[name], atol=1e-6)
+            # With 16 bits what goes down is rounded too, and training starts elsewhere.
+            tolerance = 1e-6 if bits < 16 else 1e-3
+            assert torch.allclose(tensor + owed[name], dense.adapter[name], atol=tolerance)
 
 
 def test_fisher_s_score_is_of_the_gradients_that_adam_saw(small, tmp_path):
