@@ -16,13 +16,16 @@ def rendered(found):
 def found(**more):
     rows = [
         {"rank": 2, "slices": 2.0, "kept": 1.0, "phi": 0.25, "dropped": 0.0, "covariance": 0.1,
-         "u": 0.5, "loss": 1.25, "accuracy": 0.5, "uplink_bits": 2e6, "mean_latency_s": 0.2},
+         "u": 0.5, "loss": 1.25, "accuracy": 0.5, "uplink_bits": 2e6, "mean_latency_s": 0.2,
+         "clients": 10, "start_loss": 2.0},
         {"rank": 8, "slices": 2.4, "kept": 0.3, "phi": 0.0, "dropped": 0.5, "covariance": 0.2,
-         "u": 0.4, "loss": 1.5, "accuracy": 0.4, "uplink_bits": 3e6, "mean_latency_s": 0.3},
+         "u": 0.4, "loss": 1.5, "accuracy": 0.4, "uplink_bits": 3e6, "mean_latency_s": 0.3,
+         "clients": 10, "start_loss": 2.0},
     ]  # fmt: skip
     c = {"phi": 2.0, "dropped": 0.8, "covariance": 0.0}
     base = {"by": "surrogate", "chosen": 8, "alpha": 16, "latency_s": 0.35, "rounds": 3,
-            "proxy": "9 texts", "weights": c, "weighting": "fitted", "ranks": rows}  # fmt: skip
+            "proxy": "9 texts", "weights": c, "weighting": "fitted", "ranks": rows,
+            "clients": 10}  # fmt: skip
     return base | more
 
 
@@ -51,3 +54,16 @@ def test_a_choice_at_the_end_of_the_range_is_said():
     inside = found()
     inside["ranks"] = [*inside["ranks"], inside["ranks"][1] | {"rank": 16, "u": 0.6}]
     assert not any("no minimum inside" in line for line in rank_sentences(inside))
+
+
+def test_clients_that_are_left_out_are_counted():
+    assert not any("left out" in line for line in rank_sentences(found()))
+    some = found(clients=12)
+    assert any(line.startswith("10 of 12 clients can meet") for line in rank_sentences(some))
+
+
+def test_pilots_that_learned_nothing_are_no_reason_to_choose():
+    assert not any("hardly" in line for line in rank_sentences(found(by="pilot", chosen=2)))
+    nothing = found(by="pilot", chosen=2)
+    nothing["ranks"] = [row | {"start_loss": 1.2501} for row in nothing["ranks"]]
+    assert any("hardly learned: loss 1.2501" in line for line in rank_sentences(nothing))
