@@ -126,7 +126,10 @@ def test_proxy_texts_are_training_texts_and_none_is_learned_and_measured(experim
 @pytest.mark.parametrize(
     ("sections", "sentence"),
     [
-        ({"method": {"name": "fedavg"}}, r"method\.name: ranks are chosen for soft only .*'fedavg'.*latency_s"),
+        (
+            {"method": {"name": "fedavg"}},
+            r"method\.name: ranks are chosen for soft only .*'fedavg'.*latency_s",
+        ),
         ({"method": METHOD | {"control": "none"}}, r"method\.control: none keeps to no budget"),
         ({"cell": "ideal"}, r"cell\.ideal: nothing takes time"),
         ({"adapter": {"kind": "ia3"}}, r"adapter\.kind: ia3 has no rank"),
