@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cached_property
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from airtune.methods.scheduled import ScheduledConfig, ScheduledLora, shares
 from airtune.radio.grant import Grant
 from airtune.scheduling.latency import Pieces
 from airtune.wire import CodedChanges, Grid, Payload, WireError, coded_bits, encode
-
-if TYPE_CHECKING:
-    pass
 
 _PIECES = 16  # of equal size, that the scheduler grants
 _CODER_BITS = 64  # by which messages of one number differ

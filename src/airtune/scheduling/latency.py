@@ -148,7 +148,8 @@ class LatencyScheduler:
         bit_seconds, count = state["bit_seconds"].clone(), state["uploads"].clone()
         budget = self._config.latency_s
         for upload in uploads:
-            queue[upload.client] = max(float(queue[upload.client]) + upload.seconds - budget, 0.0)
+            waited = float(queue[upload.client])
+            queue[upload.client] = float(tsfa.after(waited, upload.seconds, budget))
             bit_seconds[upload.client] += 1.0 / upload.rate_bps
             count[upload.client] += 1
             if upload.errors is not None:
@@ -156,7 +157,7 @@ class LatencyScheduler:
                 if total > 0.0:
                     errors[upload.client] = upload.errors.double() / total
         slowest = max((upload.seconds for upload in uploads), default=budget)
-        round_queue = max(state["round_queue"] + slowest - budget, 0.0)
+        round_queue = float(tsfa.after(state["round_queue"], slowest, budget))
         return {
             "errors": errors,
             "queue": queue,

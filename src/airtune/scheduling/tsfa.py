@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps, rate_slope
@@ -103,9 +104,9 @@ class Band:
         return rate_bps(share_hz, self.snr_hz, self.model)
 
 
-def after(queue: Floats, seconds: Floats, budget_s: float) -> Floats:
+def after(queue: ArrayLike, seconds: ArrayLike, budget_s: float) -> Floats:
     """Return ``max(0, Q + tau - budget)``: the queues after a round."""
-    return np.maximum(queue + seconds - budget_s, 0.0)
+    return np.maximum(np.asarray(queue) + np.asarray(seconds) - budget_s, 0.0)
 
 
 def threshold(demand: Demand, queue: Floats, rate: Floats, v: float) -> Ints:
