@@ -9,10 +9,9 @@ import pytest
 import torch
 from transformers import ModernBertConfig, ModernBertModel
 
-from airtune.build import build, session
+from airtune.build import build
 from airtune.errors import UserError
 from airtune.experiment import Experiment
-from airtune.federation import ledger
 from airtune.learning.low_rank import factors
 from airtune.learning.shifts import shift_name, shifts
 from airtune.methods.method import Client, Delivery
@@ -35,15 +34,9 @@ def started(small):
 
 
 @pytest.fixture
-def execute(small, tmp_path):
+def execute(execute):
     def run(method, **sections):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        experiment = Experiment(**small(method=method, **{"cell": "ideal"} | sections))
-        parts = build(experiment)
-        progress = session(parts, experiment, folder)
-        list(progress.rounds())
-        return parts, progress, ledger.read(folder / "ledger.jsonl")
+        return execute(method, **{"cell": "ideal"} | sections)
 
     return run
 

@@ -15,20 +15,6 @@ from airtune.wire import decode, encode
 PLAIN = {"name": "soft", "control": "none", "orthogonality": 0.0}
 
 
-@pytest.fixture
-def execute(small, tmp_path):
-    def run(method, **sections):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        experiment = Experiment(**small(method=method, **sections))
-        parts = build(experiment)
-        progress = session(parts, experiment, folder)
-        list(progress.rounds())
-        return parts, progress, ledger.read(folder / "ledger.jsonl")
-
-    return run
-
-
 def uploads(rows):
     return [row for row in rows if row["row"] == "upload"]
 

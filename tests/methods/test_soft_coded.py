@@ -18,16 +18,10 @@ ALONE = {"clients": {"count": 1}, "train": {"rounds": 1}, "cell": "ideal"}
 
 
 @pytest.fixture
-def execute(small, tmp_path):
+def execute(execute):
     def run(method, **sections):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        experiment = Experiment(**small(method=method, **sections))
-        parts = build(experiment)
-        progress = session(parts, experiment, folder)
-        list(progress.rounds())
-        rows = [r for r in ledger.read(folder / "ledger.jsonl") if r["row"] == "upload"]
-        return parts, progress, rows
+        parts, progress, rows = execute(method, **sections)
+        return parts, progress, [row for row in rows if row["row"] == "upload"]
 
     return run
 
