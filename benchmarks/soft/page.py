@@ -11,13 +11,14 @@ from typing import Any
 
 from benchmarks.picture import photograph
 from benchmarks.soft import cases as of
-from benchmarks.soft import channel_page, claims, selection
+from benchmarks.soft import channel_page, claims, rank, selection
 
 NOTES = Path(__file__).parent / "notes.md"
 # Measured apart, each by a script of its own: heading, file of results, and what writes of it.
 APART: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Time of choosing components", "selection.json", selection.table),
     ("TSFA without training", "channel.json", channel_page.tables),
+    ("The rank, chosen before the run", "rank.json", rank.table),
 )
 
 

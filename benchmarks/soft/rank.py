@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import runs
 from benchmarks.soft import cases as of
-from benchmarks.soft.run import collected
+from benchmarks.soft.collect import collected
 
 HERE = Path(__file__).parent
 COMMAND = "python -m benchmarks.soft.rank --shared DIR"
@@ -91,21 +91,52 @@ def claims(sweep: Sweep, plans: Plans) -> list[dict[str, Any]]:
             steps.append(ranks.index(plan["chosen"]) - ranks.index(best))
             regrets.append(round(accuracy[best] - accuracy[plan["chosen"]], 4))
         found.append(
-            _claim(f"rank-{way}", f"steps from the sweep's best to the choice by {way}",
+            _claim(f"6-{way}", f"steps from the sweep's best to the choice by {way}",
                    "-1 to 1 for every seed", steps, all(abs(step) <= 1 for step in steps))
         )  # fmt: skip
         found.append(
-            _claim(f"rank-{way}-regret", f"accuracy of the best less that of the choice by {way}",
+            _claim(f"6-{way}-regret", f"accuracy of the best less that of the choice by {way}",
                    "as measured", regrets, None)
         )  # fmt: skip
     means = [_mean(sweep[rank]) for rank in ranks]
     top = means.index(max(means))
     found.append(
-        _claim("rank-shape", f"mean final accuracy of ranks {ranks}: best inside the range",
+        _claim("6-shape", f"mean final accuracy of ranks {ranks}: best inside the range",
                "neither the smallest nor the largest rank is best",
                [round(each, 4) for each in means], 0 < top < len(ranks) - 1)
     )  # fmt: skip
     return found
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the section of the page: the sweep, and what each way chose."""
+    seeds = results["seeds"]
+    lines = [
+        f"Measured on {results['machine']} by `{results['command']}`; raw figures in `rank.json`. "
+        "SOFT + TSFA on weak links, 20 rounds, alpha twice the rank; final accuracy on all test "
+        f"texts, seeds {', '.join(map(str, seeds))} (mean). Choices see training texts alone.\n",
+        "| rank | final accuracy | mean | error dropped | Mbit up | chosen by |",
+        "|" + "---|" * 6,
+    ]
+    for rank, by_seed in results["sweep"].items():
+        kept = list(by_seed.values())
+        chosen = [
+            f"{way} (seed {seed})"
+            for way, plans in results["plans"].items()
+            for seed, plan in plans.items()
+            if plan["chosen"] == int(rank)
+        ]
+        accuracy = [each["accuracy"][-1] for each in kept]
+        cells = [
+            rank,
+            ", ".join(f"{each:.3f}" for each in accuracy),
+            f"{statistics.fmean(accuracy):.3f}",
+            f"{statistics.fmean(each['drop_error'] for each in kept):.2f}",
+            f"{statistics.fmean(each['uplink_bits'] for each in kept) / 1e6:.0f}",
+            ", ".join(chosen),
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _claim(
