@@ -11,6 +11,7 @@ from airtune.learning.data.sources import load_table
 from airtune.planning.pilot import dense_pilot, with_rank
 from airtune.planning.proxy import load_proxy
 from airtune.planning.rank import parse_by, parse_ranks, plan_rank
+from airtune.report.rank_table import rank_table
 
 CELL = {"preset": "urban-micro", "radius_m": 400, "power_dbm": 10, "bandwidth_hz": 5e5}
 METHOD = {"name": "soft", "latency_s": 0.05, "orthogonality": 0.0}
@@ -92,12 +93,17 @@ def test_the_surrogate_curve_falls_where_it_should_and_its_choice_is_its_least(e
     assert "no --proxy" in found["proxy"]
 
 
-def test_by_pilot_takes_the_least_loss_of_the_experiment_itself(experiment, data_files, tmp_path):
-    own = experiment()
+@pytest.mark.parametrize("method", ["soft", "soft_coded"])
+def test_by_pilot_takes_the_least_loss_of_the_experiment_itself(
+    experiment, data_files, tmp_path, method
+):
+    own = experiment(method=METHOD | {"name": method})
     found = plan_rank(own, [1, 4], data_files[0], 2, "pilot")
     rows = found["ranks"]
     assert found["chosen"] == min(rows, key=lambda row: row["loss"])["rank"]
     assert rows[0]["uplink_bits"] > 0
+    assert ("slices" in rows[0]) == (method == "soft")  # the coded form drops no component
+    assert rank_table(found).row_count == 2
     assert rows[0]["start_loss"] == rows[1]["start_loss"]
     assert data_files[0] in found["proxy"]
     # The same as a run on the proxy's rows.
@@ -128,7 +134,7 @@ def test_proxy_texts_are_training_texts_and_none_is_learned_and_measured(experim
     [
         (
             {"method": {"name": "fedavg"}},
-            r"method\.name: ranks are chosen for soft only .*'fedavg'.*latency_s",
+            r"method\.name: ranks are chosen for soft and soft_coded only .*'fedavg'.*latency_s",
         ),
         ({"method": METHOD | {"control": "none"}}, r"method\.control: none keeps to no budget"),
         ({"cell": "ideal"}, r"cell\.ideal: nothing takes time"),
@@ -139,6 +145,14 @@ def test_proxy_texts_are_training_texts_and_none_is_learned_and_measured(experim
 def test_what_has_no_rank_or_no_budget_is_refused(experiment, sections, sentence):
     with pytest.raises(UserError, match=sentence):
         plan_rank(experiment(**sections), [1, 2])
+
+
+def test_the_surrogate_has_nothing_to_count_where_no_component_is_dropped(experiment):
+    coded = experiment(method=METHOD | {"name": "soft_coded"})
+    with pytest.raises(
+        UserError, match="--by: the surrogate counts dropped components, and soft_coded"
+    ):
+        plan_rank(coded, [1, 2], by="surrogate")
 
 
 def test_a_rank_above_the_width_is_refused_before_any_pilot(experiment):

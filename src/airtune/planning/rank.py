@@ -13,7 +13,8 @@ from airtune.build import Parts, build
 from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
 from airtune.methods.method import Work
-from airtune.methods.soft import Soft, SoftConfig
+from airtune.methods.scheduled import ScheduledConfig, ScheduledLora
+from airtune.methods.soft import Soft
 from airtune.planning.pilot import Pilot, dense_pilot, try_budget, with_rank
 from airtune.planning.proxy import load_proxy
 from airtune.planning.surrogate import Seen, Terms, choose, fit, normalised
@@ -66,7 +67,7 @@ def plan_rank(
     what is lost in one round, not what that does to the next ones. ``on_pilot`` is
     called with each rank when its pilot begins. Raises UserError for what has no rank or budget.
     """
-    _check(experiment, rounds)
+    _check(experiment, rounds, by)
     table, said = load_proxy(experiment, proxy)
     rows: dict[int, Found] = {}
     pilots: dict[int, Pilot] = {}
@@ -107,7 +108,7 @@ def write_plan(found: Found, path: Path) -> None:
         raise UserError(f"--out: '{path}' cannot be written ({error.strerror}).") from error
 
 
-def _check(experiment: Experiment, rounds: int) -> None:
+def _check(experiment: Experiment, rounds: int, by: By) -> None:
     """Refuse what has no rank, and what no budget divides."""
     if rounds < 1:
         raise UserError(f"--rounds: {rounds} is no number of pilot rounds; give 1 or more.")
@@ -116,11 +117,16 @@ def _check(experiment: Experiment, rounds: int) -> None:
             f"adapter.kind: {experiment.adapter.kind} has no rank; use lora, or leave --rank out."
         )
     method = experiment.method
-    if not isinstance(method, SoftConfig):
+    if not isinstance(method, ScheduledConfig):
         raise UserError(
-            f"method.name: ranks are chosen for soft only so far, not for '{method.name}'; use "
-            "method.name=soft with method.latency_s (seconds of computing and sending a round) and "
-            "a method.control other than none."
+            f"method.name: ranks are chosen for soft and soft_coded only so far, not for "
+            f"'{method.name}'; use method.name=soft with method.latency_s (seconds of computing "
+            "and sending a round) and a method.control other than none."
+        )
+    if by == "surrogate" and method.name != "soft":
+        raise UserError(
+            f"--by: the surrogate counts dropped components, and {method.name} drops none; use "
+            "--by pilot."
         )
     if method.control == "none":
         raise UserError(
@@ -136,7 +142,7 @@ def _check(experiment: Experiment, rounds: int) -> None:
 
 def _afford(parts: Parts, experiment: Experiment) -> Floats:
     """Return mean numbers of pieces per upload on average links, [clients]; NaN for none."""
-    method, config = cast(Soft, parts.method), experiment.method
+    method, config = cast(ScheduledLora, parts.method), experiment.method
     links = parts.cell.links(1)
     clients = np.arange(len(links))
     seconds = method.setup.compute_seconds(clients, Work(experiment.train.local_steps))
@@ -149,11 +155,15 @@ def _afford(parts: Parts, experiment: Experiment) -> Floats:
 
 
 def _kept(parts: Parts, afford: Floats, rank: int) -> Found:
-    """Return slices and kept ratio, means over who can meet the budget at all."""
-    method, able = cast(Soft, parts.method), ~np.isnan(afford)
+    """Return the kept part of an upload, a mean over who can meet the budget at all.
+
+    ``slices`` are components of that part, of a method that drops components.
+    """
+    method, able = cast(ScheduledLora, parts.method), ~np.isnan(afford)
     mean = np.average(afford[able], weights=method.setup.examples[able])
     kept = mean / len(method.scheduler.pieces.bits)
-    return {"slices": float(kept * rank), "kept": float(kept), "clients": int(able.sum())}
+    slices = {"slices": float(kept * rank)} if isinstance(method, Soft) else {}
+    return {**slices, "kept": float(kept), "clients": int(able.sum())}
 
 
 def _tried(parts: Parts, rounds: int) -> Found:

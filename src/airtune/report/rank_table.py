@@ -18,10 +18,11 @@ def rank_table(found: Mapping[str, Any]) -> Table:
     table.title = Text(f"Rank under {duration(found['latency_s'])} for computing and sending")
     is_pilot = found["by"] == "pilot"
     own = ("Loss", "Accuracy", "Uplink", "Latency") if is_pilot else ("Phi", "E_sp", "Cov", "U")
-    for header in ("Rank", "Slices", "Kept", *own):
+    slices = ["Slices"] if "slices" in found["ranks"][0] else []
+    for header in ("Rank", *slices, "Kept", *own):
         table.add_column(header, justify="right", no_wrap=True)
     for row in found["ranks"]:
-        cells = [str(row["rank"]), digits(row["slices"]), percent(row["kept"])]
+        cells = [str(row["rank"]), *(digits(row["slices"]) for _ in slices), percent(row["kept"])]
         if is_pilot:
             cells += [f"{row['loss']:.4f}", percent(row["accuracy"])]
             cells += [quantity(row["uplink_bits"], "bit"), duration(row["mean_latency_s"])]
