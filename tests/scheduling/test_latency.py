@@ -457,6 +457,15 @@ def test_later_rounds_of_hopeless_clients_are_skipped_not_refused():
     assert plan.grants == {} and len(plan.skipped) == 4
 
 
+def test_who_is_always_in_outage_does_not_speak_for_the_budget():
+    scheduler = scheduler_of(latency_s=0.5)
+    sections = scheduler.start(), links_of([1.0, 1.0, 1.0, 2e7]), EVERYBODY, np.full(4, 0.6)
+    with pytest.raises(UserError, match=r"needs of the 1 asked first .*Client 3 needs least"):
+        scheduler.plan(*sections)
+    with pytest.raises(UserError, match=r"half of them need 0\.6\d* s at most"):
+        scheduler.plan(*sections)
+
+
 def test_pieces_that_are_never_sent_get_no_bits():
     pieces = Pieces(PIECES.fixed_bits, PIECES.bits, 1, limit=2)
     scheduler = scheduler_of(pieces=pieces, latency_s=100.0)

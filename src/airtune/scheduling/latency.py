@@ -237,15 +237,17 @@ class LatencyScheduler:
         budget = self._config.latency_s
         sending = self.pieces.smallest * least_bit_seconds(self._cell, links, chosen)
         least = compute[chosen] + sending
-        if state_is_new and chosen.size and (least > budget).all():
-            first = int(least.argmin())
+        reached = sending > 0.0  # who is always in outage says nothing of the budget
+        if state_is_new and reached.any() and (least[reached] > budget).all():
+            first = int(np.where(reached, least, np.inf).argmin())
             client = int(chosen[first])
+            half = float(np.median(least[reached]))
             raise UserError(
                 f"method.latency_s: {budget:g} s is below what any client needs of the "
-                f"{chosen.size} asked first. Client {client} needs least, {least[first]:.3g} s: "
-                f"{compute[client]:.3g} for computing and {sending[first]:.3g} for its smallest "
-                f"upload over the whole band; half of them need {np.median(least):.3g} s at most. "
-                "Raise it, or ask for fewer local steps or a lower rank."
+                f"{reached.sum()} asked first that ever have a link. Client {client} needs least, "
+                f"{least[first]:.3g} s: {compute[client]:.3g} for computing and "
+                f"{sending[first]:.3g} for its smallest upload over the whole band; half of them "
+                f"need {half:.3g} s at most. Raise it, or ask for fewer steps or a lower rank."
             )
         return {
             int(client): f"needs {seconds:.3g} s on average for computing and its smallest upload "
