@@ -166,9 +166,9 @@ def test_the_residual_travels_dense_and_is_paid_for(execute):
         assert 0 < more < 8 * 100 * len(parts.method.components.parts)  # names and shapes
 
 
-@pytest.mark.parametrize("value_bits", [32, 16])
-def test_of_a_lower_rank_the_best_factors_of_the_sum_go_down(started, value_bits):
-    method = FEDEX | {"residual_rank": 3, "value_bits": value_bits}
+@pytest.mark.parametrize(("repaired", "value_bits"), [(FEDEX, 32), (FEDEX, 16), (SOFT, 32)])
+def test_of_a_lower_rank_the_best_factors_of_the_sum_go_down(started, repaired, value_bits):
+    method = repaired | {"residual_rank": 3, "value_bits": value_bits}
     _, state, parts = started(method)
     _, _, empty = heard(parts, state, 0)
     for number in range(2):
@@ -256,6 +256,10 @@ def test_a_decoder_learns_with_the_repair(execute):
         (FEDEX | {"private": ["*.lora_A.*"]}, r"method.private: fedex_lora combines products"),
         (SOFT | {"train_a": False}, r"method.residual: soft cannot repair .* share both factors"),
         (SOFT | {"private": ["*.lora_B.*"]}, r"method.residual: soft cannot repair"),
+        (
+            SOFT | {"residual": False, "residual_rank": 2},
+            r"method.residual_rank: no residual goes down; set method.residual=true",
+        ),
     ],
 )
 def test_what_cannot_be_repaired_is_refused(small, method, words):

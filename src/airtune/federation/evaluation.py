@@ -13,6 +13,7 @@ from airtune.federation.in_process import InProcess
 from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Learner
+from airtune.learning.shifts import identity, without_shifts
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ class Evaluator:
 
     def _personal_accuracies(self, broadcast: bytes, round: int) -> dict[int, float]:
         accuracies = {}
-        models: dict[tuple[int, bytes], tuple[Adapter, list[int]]] = {}
+        models: dict[tuple[object, ...], tuple[Adapter, list[int]]] = {}
         for client, rows in self._personal.items():
             if len(rows):
                 own = self._clients.personal_adapter(client, round, broadcast)
-                key = id(self._clients.kind(client)), _digest(own)
+                # Shifts are of one broadcast: too large to be read for every client.
+                alike = identity(own), _digest(without_shifts(own))
+                key = id(self._clients.kind(client)), *alike
                 models.setdefault(key, (own, []))[1].append(client)
         for model, members in models.values():
             sizes = [len(self._personal[client]) for client in members]

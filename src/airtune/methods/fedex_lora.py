@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field as Option
-from pydantic import PositiveInt
 
 from airtune.learning.components import Sent
 from airtune.learning.low_rank import Factors
-from airtune.methods.method import Client, MethodConfig
+from airtune.methods.method import Client
 from airtune.methods.residual import RepairedLora
-from airtune.methods.slices import SlicesConfig
 from airtune.radio.grant import Grant
 from airtune.wire import Payload
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
-
-
-class FedExLoraConfig(SlicesConfig):
-    """Options of FedEx-LoRA."""
-
-    residual_rank: PositiveInt | None = Option(
-        None, description="rank of the residual on its way down; default: all of it, dense"
-    )
 
 
 class FedExLora(RepairedLora):
@@ -39,7 +28,6 @@ class FedExLora(RepairedLora):
     Source: Singhal et al. 2024, FedEx-LoRA (2410.09432).
     """
 
-    Config: ClassVar[type[MethodConfig]] = FedExLoraConfig
     needs_products = True
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
@@ -61,9 +49,3 @@ class FedExLora(RepairedLora):
     def notes(self, old: Adapter, sent: Sequence[Sent]) -> dict[str, float]:
         """Return the covariance that averaging A and B apart leaves out."""
         return self.components.covariance(old, sent, False)
-
-    @property
-    def residual_rank(self) -> int | None:
-        """Rank of what goes down of a matrix's residual; None: all of it."""
-        rank: Any = self.config.residual_rank
-        return None if rank is None else int(rank)

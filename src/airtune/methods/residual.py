@@ -5,22 +5,32 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from pydantic import Field as Option
+from pydantic import PositiveInt
 
 from airtune.errors import UserError
 from airtune.learning import low_rank
 from airtune.learning.components import Sent
 from airtune.learning.low_rank import Factors, factors
 from airtune.learning.shifts import shift_name
-from airtune.methods.method import Client, Delivery, Setup, State
-from airtune.methods.slices import SlicedLora
+from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State
+from airtune.methods.slices import SlicedLora, SlicesConfig
 from airtune.scheduling.plan import Plan
 from airtune.wire import Payload, Shapes
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
+
+
+class RepairedConfig(SlicesConfig):
+    """Options of methods that may repair separate averaging."""
+
+    residual_rank: PositiveInt | None = Option(
+        None, description="rank of the residual on its way down; default: all of it, dense"
+    )
 
 
 class RepairedLora(SlicedLora):
@@ -36,6 +46,8 @@ class RepairedLora(SlicedLora):
     whole sum, so that what is cut now may go down later. The server's model is what clients hear.
     """
 
+    Config: ClassVar[type[MethodConfig]] = RepairedConfig
+
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError where products cannot be averaged, or frozen weights not be moved."""
         super().__init__(config, setup)
@@ -43,6 +55,11 @@ class RepairedLora(SlicedLora):
         self._read: tuple[Any, Adapter] = None, {}
         self._cut: tuple[Any, Adapter] = None, {}
         if not self.repairs:
+            if self.residual_rank is not None:
+                raise UserError(
+                    "method.residual_rank: no residual goes down; set method.residual=true, or "
+                    "leave it out."
+                )
             return
         parts = self.components.parts
         if any(len(widths) < 2 for widths in parts.values()):
@@ -77,7 +94,8 @@ class RepairedLora(SlicedLora):
     @property
     def residual_rank(self) -> int | None:
         """Rank of what goes down of a matrix's residual; None: all of it."""
-        return None
+        rank: int | None = self.config.residual_rank
+        return rank
 
     # The hooks.
 

@@ -15,8 +15,7 @@ from airtune.learning.low_rank import Factors
 from airtune.learning.orthogonality import Form, Orthogonal
 from airtune.learning.phase import Phase, supervised
 from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
-from airtune.methods.residual import RepairedLora
-from airtune.methods.slices import SlicesConfig
+from airtune.methods.residual import RepairedConfig, RepairedLora
 from airtune.radio.cell import Links
 from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
 from airtune.scheduling.plan import Plan
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
 
 
-class ScheduledConfig(SlicesConfig, LatencyConfig):
+class ScheduledConfig(RepairedConfig, LatencyConfig):
     """Options of training and of the scheduler; symbols as in the specification."""
 
     orthogonality: NonNegativeFloat = Option(1e-2, description="mu, weight of the penalty")
