@@ -44,6 +44,7 @@ def counted(monkeypatch):
 def test_training_and_evaluation_are_equal_to_1e_5(small, counted, task, gigabytes):
     values = small(task, adapter={"top_layers": 1}, clients={"partition": "quantity"})
     parts = build(Experiment(**values))
+    parts.backbone.hidden.clear()
     plain, without = trained(parts, 0.0)
     counted.clear()
     cached, learner = trained(parts, gigabytes)
@@ -61,12 +62,50 @@ def test_training_and_evaluation_are_equal_to_1e_5(small, counted, task, gigabyt
 
 def test_each_text_is_computed_once(small, counted):
     parts = build(Experiment(**small(adapter={"top_layers": 1})))
+    parts.backbone.hidden.clear()
     counted.clear()
     tasks, learner = trained(parts, 1.0)
     once = sum(counted)
-    assert once <= sum(len(data) for data in parts.clients.data)
+    assert 0 < once <= sum(len(data) for data in parts.clients.data)
     list(learner.train(tasks))
     assert sum(counted) == once
+
+
+def test_the_next_run_takes_what_it_would_compute_among_the_same_texts(small, counted):
+    first = build(Experiment(**small(adapter={"top_layers": 1})))
+    first.backbone.hidden.clear()
+    counted.clear()
+    tasks, _ = trained(first, 1.0)
+    once = sum(counted)
+    assert once > 0
+    second = build(Experiment(**small(adapter={"top_layers": 1})))
+    counted.clear()
+    again, _ = trained(second, 1.0)
+    assert counted == []
+    # Other clients have other blocks, whose states differ in their last digits.
+    other = small(adapter={"top_layers": 1}, clients={"count": 7})
+    third = build(Experiment(**other))
+    counted.clear()
+    mixed, _ = trained(third, 1.0)
+    assert counted
+    third.backbone.hidden.clear()
+    fresh, _ = trained(build(Experiment(**other)), 1.0)
+    for one, two in zip([*tasks, *mixed], [*again, *fresh], strict=True):
+        assert all(torch.equal(one.adapter[n], two.adapter[n]) for n in one.adapter)
+
+
+def test_states_of_earlier_runs_keep_to_the_limit(small, data_files):
+    parts = build(Experiment(**small(adapter={"top_layers": 1})))
+    kept = parts.backbone.hidden
+    kept.clear()
+    trained(parts, 1.0)
+    (states,) = kept.values()
+    room = states.values.numel() * states.values.itemsize
+    other = small(adapter={"top_layers": 1}, data={"train": data_files[1]})
+    trained(build(Experiment(**other)), 1.1 * room / 1e9)
+    assert [each is states for each in kept.values()] == [False]
+    trained(parts, 1e-9)  # mapped, so not kept
+    assert len(kept) == 1
 
 
 def test_the_bytes_do_not_depend_on_cohort_or_order(small):

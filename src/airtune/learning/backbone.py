@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,7 @@ from airtune.errors import UserError
 from airtune.learning import hub, tiny_decoder
 from airtune.learning.config import ModelConfig, Task
 from airtune.learning.pooled import PooledClassifier
+from airtune.learning.prefix import Earlier
 from airtune.learning.quiet import quiet
 
 PACKAGED_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -35,7 +36,10 @@ TINY_DECODER = "airtune/tiny-decoder"
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen model with its tokenizer; ``fresh`` names modules the checkpoint left untrained."""
+    """A frozen model with its tokenizer; ``fresh`` names modules the checkpoint left untrained.
+
+    ``hidden`` are the states of texts below the layers that train, kept for the next run.
+    """
 
     name: str
     module: nn.Module
@@ -46,6 +50,7 @@ class Backbone:
     dtype: str
     layers: int | None = None  # of the checkpoint's, where it is cut
     frozen_head: bool = False
+    hidden: Earlier = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def longest(self) -> int:
@@ -163,12 +168,13 @@ def _load(
         _check_layers(source, layers)
         tokenizer = _tokenizer(source)
         if task == "causal":
-            module = _pretrained(AutoModelForCausalLM, source, device, dtype, layers)
+            loaded = module = _pretrained(AutoModelForCausalLM, source, device, dtype, layers)
         elif pooling == "native":
             module, fresh = _with_native_head(source, classes, device, dtype, layers)
+            loaded = module
         else:
-            encoder = _pretrained(AutoModel, source, device, dtype, layers)
-            module = PooledClassifier(encoder, classes or 0, pooling, normalise)
+            loaded = _pretrained(AutoModel, source, device, dtype, layers)
+            module = PooledClassifier(loaded, classes or 0, pooling, normalise)
             fresh = ("classifier",)
     except OSError as error:
         if Path(source).is_dir():
@@ -181,7 +187,8 @@ def _load(
     # Evaluation mode for good: dropout would tie a client's numbers to its place in the cohort.
     module.requires_grad_(False).eval().to(device)
     title = str(dtype).removeprefix("torch.")
-    return Backbone(name, module, tokenizer, fresh, source, pooling, title, layers)
+    hidden = _hidden(loaded)
+    return Backbone(name, module, tokenizer, fresh, source, pooling, title, layers, hidden=hidden)
 
 
 def _check_layers(source: str, layers: int | None) -> None:
@@ -198,6 +205,13 @@ def _cut(layers: int | None) -> dict[str, int]:
 
 def _origin(source: str) -> dict[str, bool]:
     return {"local_files_only": Path(source).is_dir() or not hub.reachable()}
+
+
+@cache
+def _hidden(model: nn.Module) -> Earlier:
+    """Return where a loaded model's hidden states of texts stay, for as long as itself."""
+    del model
+    return {}
 
 
 @cache

@@ -19,7 +19,7 @@ class Inputs:
         self._device = model.device
         self._cache: PrefixCache | None = None
         if model.prefix is not None and cache_bytes > 0:
-            self._cache = PrefixCache(model.prefix, cache_bytes)
+            self._cache = PrefixCache(model.prefix, cache_bytes, model.backbone.hidden)
 
     @property
     def seconds(self) -> float:

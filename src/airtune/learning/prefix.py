@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ class FrozenPrefix:
     """
 
     def __init__(self, model: nn.Module, layers: nn.ModuleList, first: int) -> None:
-        self._model = model
+        self._model, self.first = model, first
+        self.width, self.dtype = 0, torch.float32  # of the states, once they have been seen
         self._given: Tensor | None = None
         self._stop = False
         for layer in layers[:first]:
@@ -108,7 +111,8 @@ def find_prefix(model: nn.Module, trained: Iterable[str]) -> FrozenPrefix | None
     hooks = [o.register_forward_pre_hook(lambda module, _: used.append(module)) for o in owners]
     probe = torch.ones(1, 8, dtype=torch.long, device=next(model.parameters()).device)
     with torch.inference_mode():
-        prefix.compute({"input_ids": probe, "attention_mask": probe})
+        states = prefix.compute({"input_ids": probe, "attention_mask": probe})
+    prefix.width, prefix.dtype = states.shape[-1], states.dtype
     for hook in hooks:
         hook.remove()
     return None if used else prefix
@@ -120,40 +124,92 @@ def _layer(name: str) -> str:
     return name[: adapter.start()] if adapter else name.rpartition(".")[0]
 
 
+@dataclass
+class States:
+    """Hidden states [tokens, width] of a corpus; which of its texts have any, and of which block.
+
+    ``known`` are those of this run, [texts]; ``blocks`` names the texts among which each was
+    computed, in this run or an earlier one.
+    """
+
+    values: Tensor
+    known: np.ndarray
+    blocks: np.ndarray
+
+
+Earlier = dict[tuple[int, bytes], States]  # by the first layer that trains, and a digest of tokens
+
+
 class PrefixCache:
     """Hidden states of the texts seen so far, in memory up to a limit, then in a mapped file.
 
     A text's states are computed among texts of its own client, 32 of similar length at a time: a
-    function of that client's data, so a run that is resumed trains on the same bytes.
+    function of that client's data, so a run that is resumed trains on the same bytes. What is in
+    memory stays with the backbone, and the next run in this process copies what it would compute
+    among the same texts.
     """
 
-    def __init__(self, prefix: FrozenPrefix, memory_bytes: float) -> None:
-        self.prefix, self._memory_bytes = prefix, memory_bytes
+    def __init__(self, prefix: FrozenPrefix, memory_bytes: float, earlier: Earlier) -> None:
+        """``earlier`` are the backbone's states of other runs, to which those of this one go."""
+        self.prefix, self._memory_bytes, self._earlier = prefix, memory_bytes, earlier
         self.seconds = 0.0  # spent on computing states
         self._in_memory = 0
-        self._states: dict[int, Tensor] = {}
-        self._known: dict[int, np.ndarray] = {}
+        self._states: dict[int, States] = {}
         self._tokens: list[np.ndarray] = []  # keeps the keys alive
 
     def fill(self, examples: Examples, rows: np.ndarray, device: torch.device) -> None:
         """Compute the states of ``rows`` of the corpus, which belong to ``examples``."""
         corpus = examples.corpus
-        known = self._known.get(id(corpus.tokens))
-        if known is not None and known[rows].all():
+        states = self._of(corpus)
+        if states.known[rows].all():
             return
         needed = np.zeros(len(corpus.lengths), dtype=bool)
         needed[rows] = True
         alone = examples.select(examples.rows.reshape(-1))
         for positions in alone.by_length(_FILL_ROWS):
             block = alone.rows[positions]
-            known = self._known.get(id(corpus.tokens))
-            if needed[block].any() and not (known is not None and known[block].all()):
-                self._compute(corpus, block, alone.batch(positions), device)
+            if needed[block].any() and not states.known[block].all():
+                name = _name(block)
+                if (states.blocks[block] != name).any():
+                    self._compute(corpus, block, alone.batch(positions), device)
+                states.known[block], states.blocks[block] = True, name
 
     def look_up(self, corpus: Corpus, rows: np.ndarray, length: int) -> Tensor:
         """Return hidden states [rows, length, width]; what stands at padding is of no effect."""
         places, _ = corpus.places(rows, length)
-        return self._states[id(corpus.tokens)][torch.from_numpy(places)]
+        return self._of(corpus).values[torch.from_numpy(places)]
+
+    def _of(self, corpus: Corpus) -> States:
+        if id(corpus.tokens) not in self._states:
+            self._states[id(corpus.tokens)] = self._make(corpus)
+            self._tokens.append(corpus.tokens)
+        return self._states[id(corpus.tokens)]
+
+    def _make(self, corpus: Corpus) -> States:
+        """Return room for the states of a corpus, with those of an earlier run in it."""
+        texts = len(corpus.lengths)
+        known, blocks = np.zeros(texts, dtype=bool), np.zeros(texts, dtype=np.uint64)
+        shape, dtype = (len(corpus.tokens), self.prefix.width), self.prefix.dtype
+        size = shape[0] * shape[1] * dtype.itemsize
+        if self._in_memory + size > self._memory_bytes:
+            return States(_mapped(shape, dtype), known, blocks)
+        self._in_memory += size
+        key = self.prefix.first, _digest(corpus)
+        before = self._earlier.pop(key, None)
+        # Other texts' states go, the oldest first: all together keep to the limit.
+        while self._earlier and self._kept() + size > self._memory_bytes:
+            del self._earlier[next(iter(self._earlier))]
+        # A copy: the run that made them may go on.
+        made = (
+            States(torch.empty(shape, dtype=dtype), known, blocks)
+            if before is None
+            else States(before.values.clone(), known, before.blocks.copy())
+        )
+        self._earlier[key] = made
+        return made
+
+    def _kept(self) -> int:
+        return sum(e.values.numel() * e.values.itemsize for e in self._earlier.values())
 
     def _compute(
         self, corpus: Corpus, rows: np.ndarray, batch: Mapping[str, Tensor], device: torch.device
@@ -162,21 +218,22 @@ class PrefixCache:
         with torch.inference_mode():
             moved = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
             hidden = self.prefix.compute(moved).cpu()
-        key = id(corpus.tokens)
-        if key not in self._states:
-            shape = (len(corpus.tokens), hidden.shape[-1])
-            size = shape[0] * shape[1] * hidden.dtype.itemsize
-            fits = self._in_memory + size <= self._memory_bytes
-            self._in_memory += size * fits
-            self._states[key] = (
-                torch.empty(shape, dtype=hidden.dtype) if fits else _mapped(shape, hidden.dtype)
-            )
-            self._known[key] = np.zeros(len(corpus.lengths), dtype=bool)
-            self._tokens.append(corpus.tokens)
         places, real = corpus.places(rows, hidden.shape[1])
-        self._states[key][torch.from_numpy(places[real])] = hidden[torch.from_numpy(real)]
-        self._known[key][rows] = True
+        values = self._of(corpus).values
+        values[torch.from_numpy(places[real])] = hidden[torch.from_numpy(real)]
         self.seconds += time.perf_counter() - started
+
+
+def _digest(corpus: Corpus) -> bytes:
+    digest = hashlib.blake2b(corpus.tokens.tobytes(), digest_size=16)
+    digest.update(corpus.offsets.tobytes())
+    return digest.digest()
+
+
+def _name(block: np.ndarray) -> np.uint64:
+    """Return a number, not zero, that tells a block of rows from others."""
+    digest = hashlib.blake2b(block.astype(np.int64).tobytes(), digest_size=8).digest()
+    return np.frombuffer(digest, dtype=np.uint64)[0] | np.uint64(1)
 
 
 def _mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
