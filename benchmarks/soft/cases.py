@@ -25,6 +25,7 @@ IDEAL_ROW, SMALL = "ideal: dense, rank 8", "dense, rank 2"
 SOFT, RANDOM = "SOFT 25 %", "random components 25 %"
 TOP_K, NAIVE, SVD = "top-k of changes 25 %", "top-k of values 25 %", "SVD of changes 25 %"
 SCHEDULED, LIMITED = "SOFT + TSFA", "SOFT, limit for each upload"
+FOUR_BITS = "SOFT + TSFA, 4 bits"
 OWN_RATIO, ROUND = "SOFT, a fixed part for each client", "SOFT + TSFA, round's slowest"
 CODED, FEWER = "soft_coded", "soft_coded, 5 % of the numbers"
 CODED_LIMITED, CODED_SCHEDULED = "soft_coded, limit for each upload", "soft_coded + TSFA, 0.12 s"
@@ -53,6 +54,7 @@ SENT: list[Row] = [
 SCHEDULES: list[Row] = [
     (SCHEDULED, TSFA, WEAK),
     (LIMITED, TSFA | {"control": "limit"}, WEAK),
+    (FOUR_BITS, TSFA | {"value_bits": 4}, WEAK),
     (OWN_RATIO, TSFA | {"control": "client_ratio"}, WEAK),
     (ROUND, TSFA | {"control": "round"}, WEAK),
     (CODED_LIMITED, {"name": "soft_coded", "latency_s": 0.35, "control": "limit"}, WEAK),

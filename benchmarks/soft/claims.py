@@ -129,6 +129,7 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 values[key], holds)  # fmt: skip
 
     ratios("1", of.SCHEDULED, of.IDEAL_ROW, (0.98, 0.9, 0.5))
+    ratios("1-4-bits", of.FOUR_BITS, of.IDEAL_ROW, (0.98, 0.9, 0.5))
     ten, ten_soft, ten_coded = (row for row, *_ in of.EASY)
     ratios("1-ten", ten_soft, ten, (0.98, 0.9, 0.5))
     difference("2-small-rank", of.SMALL, 0.0)
