@@ -105,6 +105,8 @@ def _summarise(
         "accuracy": float(last["accuracy"]),
         "best_accuracy": float(history["accuracy"].max()),
         "personal_accuracy": float(last["personal_accuracy"]),
+        "personal_loss": float(last["personal_loss"]),
+        "personal_global_accuracy": float(last["personal_global_accuracy"]),
         "personal_accuracies": {
             parts.shares.name(client): accuracy for client, accuracy in progress.personal.items()
         },

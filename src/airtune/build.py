@@ -89,7 +89,8 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
     method = method_class(experiment.method, setup)
     clients = InProcess(method, kinds, experiment.machine.client_states_gb * 1e9)
     test = models.tokens(server_model, "test")
-    evaluator = Evaluator(learner, clients, test, _personal_tests(experiment, shares))
+    own_tests, common = _personal_tests(experiment, shares), _common_tests(experiment, len(test))
+    evaluator = Evaluator(learner, clients, test, own_tests, common)
     cell = Cell(experiment.cell, len(shares), seed)
     backbone = learner.model.backbone
     return Parts(table, backbone, learner.model, learner, method, clients, evaluator, cell, shares)
@@ -197,7 +198,8 @@ class _Models:
         """Return what clients with such a model compute with."""
         pool = self.tokens(model, "train")
         data = _Selections(pool, shares)
-        return Kind(self.learner(model, adapter), data, pool, self.tokens(model, "public"))
+        public, test = self.tokens(model, "public"), self.tokens(model, "test")
+        return Kind(self.learner(model, adapter), data, pool, public, test)
 
     def tokens(self, model: ModelConfig, part: str) -> Examples:
         """Return the texts of a part of the data as this model reads them."""
@@ -298,3 +300,9 @@ def _personal_tests(experiment: Experiment, shares: Shares) -> dict[int, np.ndar
             keyed.generator(experiment.seed, "tested clients").permutation(count)[:wanted]
         )
     return {int(client): shares[int(client)].test for client in tested}
+
+
+def _common_tests(experiment: Experiment, count: int) -> np.ndarray:
+    """Return the rows of the global test set on which clients' own models are tried."""
+    drawn = keyed.generator(experiment.seed, "common test").permutation(count)
+    return np.sort(drawn[: experiment.clients.global_texts])

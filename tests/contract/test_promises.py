@@ -120,7 +120,7 @@ def test_private_tensors_never_appear_in_a_payload(method, small, tmp_path, monk
         assert private == set(parts.model.initial)
     else:
         # A frozen A has no need to travel.
-        assert bool(private) == ("private" in method or method["name"] == "ffa_lora")
+        assert bool(private) == bool(parts.method.private)
     known = parts.method.downlink_shapes(), parts.method.uplink_shapes()
     for direction, shapes in zip((down, up), known, strict=True):
         for message in (each for messages in direction for each in messages.values()):

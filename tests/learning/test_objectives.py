@@ -13,6 +13,7 @@ from airtune.learning.config import MachineConfig
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Assignment, Learner
 from airtune.learning.phase import Phase, supervised, token_losses
+from airtune.learning.proximal import Proximal, anchors
 
 
 def distillation(step):
@@ -29,15 +30,6 @@ def preference(step):
     gain = (step.batch["reference"] - losses).view(step.slots, -1, 2)
     margin = step.constants["beta"][:, None] * (gain[..., 0] - gain[..., 1])
     return -functional.logsigmoid(margin).mean(1)
-
-
-def proximal(step):
-    """Cross-entropy and a pull towards each client's own anchor."""
-    distance = sum(
-        (tensor - step.constants[name]).square().flatten(1).sum(1)
-        for name, tensor in step.adapter().items()
-    )
-    return supervised(step) + 0.5 * step.constants["weight"] * distance
 
 
 def with_column(examples, **columns):
@@ -61,8 +53,9 @@ def prefer(parts, client):
 
 def stay(parts, client):
     anchor = {name: value + 0.01 * client for name, value in parts.model.initial.items()}
-    constants = {**anchor, "weight": torch.tensor(0.1 + client)}
-    return Phase(parts.clients.data[client], proximal, 3, constants=constants)
+    return Phase(
+        parts.clients.data[client], Proximal(0.5), 3, constants=anchors(anchor, list(anchor))
+    )
 
 
 def trained(parts, cohort, phases, adapters=None):
@@ -101,14 +94,15 @@ def test_a_proximal_pull_has_the_gradient_of_its_formula(small):
     train = {"optimiser": "sgd", "clip_norm": None, "learning_rate": 0.1, "head_learning_rate": 0.1}
     parts = build(Experiment(**small(train=train)))
 
-    def pull(step):
-        return proximal(step) - supervised(step)
+    def nothing(step):
+        return torch.zeros(step.slots)
 
+    pull = Proximal(0.5, nothing)
     phases = [replace(stay(parts, client), objective=pull, steps=1) for client in range(3)]
     tasks, _ = trained(parts, 3, phases)
     for client, task in enumerate(tasks):
         for name, value in task.adapter.items():
-            expected = parts.model.initial[name] + 0.1 * (0.1 + client) * 0.01 * client
+            expected = parts.model.initial[name] + 0.1 * 0.5 * 0.01 * client
             assert torch.allclose(value, expected, atol=1e-6), name
 
 

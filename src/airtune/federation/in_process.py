@@ -30,13 +30,15 @@ class ClientData(Protocol):
 class Kind:
     """Clients that have the same model: what trains it, and the texts in its tokens.
 
-    ``data`` [clients] is for all clients, whoever has this model; ``pool`` are all private rows.
+    ``data`` [clients] is for all clients, whoever has this model; ``pool`` are all private rows,
+    ``test`` the global test set.
     """
 
     learner: Learner
     data: ClientData
     pool: Examples
     public: Examples
+    test: Examples
 
 
 class InProcess:

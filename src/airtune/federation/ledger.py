@@ -16,7 +16,10 @@ from airtune.federation.records import LedgerRow, as_dict
 
 Row = dict[str, Any]
 _SUMMED = ("uplink_bits", "downlink_bits", "seconds", "joules")
-_MEASURED = "accuracy", "loss", "personal_accuracy", "perplexity", "train_loss", "gradient_norm"
+_MEASURED = (
+    "accuracy", "loss", "personal_accuracy", "personal_loss", "personal_global_accuracy",
+    "perplexity", "train_loss", "gradient_norm",
+)  # fmt: skip
 
 
 class Ledger:

@@ -87,6 +87,8 @@ class RoundRow:
     loss: float | None = None
     perplexity: float | None = None
     personal_accuracy: float | None = None
+    personal_loss: float | None = None
+    personal_global_accuracy: float | None = None
     notes: Mapping[str, float] = field(default_factory=dict)
     row: Literal["round"] = "round"
 

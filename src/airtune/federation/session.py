@@ -87,6 +87,8 @@ class Session:
         score: Score = self._evaluator.score(self.adapter, message, self.round)
         totals.accuracy, totals.loss = score.accuracy, score.loss
         totals.personal_accuracy = score.personal_accuracy
+        totals.personal_loss = score.personal_loss
+        totals.personal_global_accuracy = score.personal_global_accuracy
         if self._task == "causal":
             totals.perplexity = math.exp(min(score.loss, 700.0))
         self.personal = score.personal

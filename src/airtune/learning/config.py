@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from airtune.config import Config
 
@@ -116,6 +123,11 @@ class ClientsConfig(Config):
     test_fraction: Fraction = Field(0.1, description="of a client's rows, for personal accuracy")
     tested: PositiveInt = Field(
         200, description="clients whose personal accuracy is measured, drawn once; at most"
+    )
+    global_texts: NonNegativeInt = Field(
+        0,
+        description="texts of the global test set on which these clients' own models are tried "
+        "too, the same for all: what personal tuning forgets",
     )
     models: tuple[ModelConfig, ...] = Field(
         (),

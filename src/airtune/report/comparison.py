@@ -55,6 +55,7 @@ def compare(views: Sequence[RunView], target: float | None = None) -> Comparison
     columns = [
         _plain(views, "Accuracy", "accuracy", 100.0, "%"),
         _plain(views, "Personal", "personal_accuracy", 100.0, "%"),
+        _plain(views, "Personal, all texts", "personal_global_accuracy", 100.0, "%"),
         _plain(views, "PPL", "perplexity", 1.0, ""),
         _scaled("Uplink", bits, bit_rung),
         _own_scale("Downlink", [view.summary.get("downlink_bits") for view in views], "bit"),

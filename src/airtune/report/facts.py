@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -56,11 +57,19 @@ def _learned(view: RunView) -> list[Fact]:
         start = floats(untrained, "personal_accuracy").max()
         change = _change(start, said["personal_accuracy"], percent)
         facts.append(Fact("Personal accuracy", change, "each client on its own data"))
+    if known(said.get("personal_global_accuracy")):
+        start = floats(untrained, "personal_global_accuracy").max()
+        change = _change(start, said["personal_global_accuracy"], percent)
+        facts.append(Fact("Personal models, all texts", change, "each client's on the test set"))
     if known(said.get("perplexity")):
         start = floats(untrained, "perplexity").max()
         facts.append(
             Fact("Perplexity", _change(start, said["perplexity"], digits), "less is better")
         )
+        if known(said.get("personal_loss")):
+            before = math.exp(floats(untrained, "personal_loss").max())
+            change = _change(before, math.exp(min(said["personal_loss"], 700.0)), digits)
+            facts.append(Fact("Personal perplexity", change, "each client on its own data"))
     return facts
 
 

@@ -1,0 +1,39 @@
+"""FedProx: federated averaging with a pull of each client towards the broadcast."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, NonNegativeFloat
+
+from airtune.learning.phase import Phase, supervised
+from airtune.learning.proximal import Proximal, anchors
+from airtune.methods.method import Client, Method, MethodConfig, SharingConfig
+
+
+class FedProxConfig(SharingConfig):
+    """Options of FedProx."""
+
+    proximal: NonNegativeFloat = Field(
+        1e-2, description="mu, weight of the squared distance of what is shared to the broadcast"
+    )
+
+
+class FedProx(Method):
+    """Clients minimise ``F + (mu / 2) ||phi - phi_g||^2`` over what they share, phi.
+
+    Source: Li et al. 2020, FedProx (1812.06127), here of the adapter.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = FedProxConfig
+
+    def phases(self, client: Client) -> list[Phase]:
+        """Return local training of everything, held to what came down."""
+        return [self.phase(client, self.setup.train.local_steps)]
+
+    def phase(self, client: Client, steps: int, trains: tuple[str, ...] = ("*",)) -> Phase:
+        """Return training of the tensors that ``trains`` names, held to what came down."""
+        if self.config.proximal == 0.0:
+            return Phase(client.data, supervised, steps, trains)
+        held = anchors(client.adapter, self.shared(client.adapter))
+        return Phase(client.data, Proximal(self.config.proximal), steps, trains, constants=held)
