@@ -109,6 +109,13 @@ EASY: list[Row] = [
     ("ten examples a class: SOFT 25 %", QUARTER, _TEN),
     ("ten examples a class: soft_coded", {"name": "soft_coded", "control": "none"}, _TEN),
 ]
+# A decoder and instructions, clients IID; first seed.
+DECODER: list[Row] = [
+    ("decoder: ideal", {"name": "fedavg"}, IDEAL),
+    ("decoder: SOFT 25 %", QUARTER, IDEAL),
+    ("decoder: SOFT + TSFA, 4 bits", TSFA | {"value_bits": 4, "latency_s": 0.15}, WEAK),
+    ("decoder: soft_coded", {"name": "soft_coded", "control": "none"}, IDEAL),
+]
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,7 @@ def cases(shared: Path, seeds: list[int]) -> Iterator[Case]:
     for seed in seeds:
         yield from (_case(shared, row, seed) for row in (*SENT, *SCHEDULES))
     yield from (_case(shared, row, seeds[0]) for row in (*ABLATIONS, *EASY, *COVARIANCE))
+    yield from (_decoder_case(shared, row, seeds[0]) for row in DECODER)
 
 
 def _case(shared: Path, row: Row, seed: int) -> Case:
@@ -158,3 +166,19 @@ def _case(shared: Path, row: Row, seed: int) -> Case:
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section}
     return Case(title, seed, values)
+
+
+def _decoder_case(shared: Path, row: Row, seed: int) -> Case:
+    """Instructions on a small decoder: the same clients, steps and rates, all layers adapted."""
+    case = _case(shared, row, seed)
+    values = case.values | {
+        "model": {"name": str(shared / "models" / "stories260k"), "max_tokens": 128},
+        "adapter": {"rank": 8, "alpha": 16},
+        "data": {
+            "name": "instructions",
+            "train": str(shared / "data" / "instruct_small" / "instructions_1k.jsonl.gz"),
+            "prompt": ["instruction", "input"], "response": "output",
+        },
+        "clients": {"count": 10, "partition": "iid", "test_fraction": 0},
+    }  # fmt: skip
+    return Case(case.row, seed, values)

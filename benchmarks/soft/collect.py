@@ -26,6 +26,8 @@ def collected(folder: Path) -> dict[str, Any]:
         "statuses": {k: int(v) for k, v in uploads["status"].value_counts().items()},
         "wall_seconds": round(float(run.summary["wall_seconds"]), 1),
     }
+    if history["perplexity"].notna().any():
+        kept["perplexity"] = [round(float(each), 3) for each in history["perplexity"].dropna()]
     if "gradient_norm" in history:
         norms = history["gradient_norm"].dropna()
         kept["gradient_norm"] = [round(float(each), 4) for each in norms]

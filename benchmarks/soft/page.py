@@ -69,6 +69,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
     ):
         if any(title in rows for title, *_ in listed):
             parts += [f"## {heading}\n", _table(rows, (title for title, *_ in listed))]
+    if any(title in rows for title, *_ in of.DECODER):
+        parts += ["## A decoder\n", _decoder_table(rows)]
     parts += [f"## {heading}\n\n{section(found)}" for heading, found, section in apart]
     parts.append(NOTES.read_text(encoding="utf-8"))
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
@@ -114,6 +116,23 @@ def _table(rows: claims.Rows, titles: Iterable[str]) -> str:
             f"{uploads} of {asked}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _decoder_table(rows: claims.Rows) -> str:
+    lines = [
+        "stories260k on the instructions of `instruct_small`, a tenth of them for the test, one "
+        "seed.\n",
+        "| method | perplexity before, after | Mbit up | seconds |",
+        "|---|---|---|---|",
+    ]
+    for title, *_ in of.DECODER:
+        for kept in rows.get(title, {}).values():
+            first, last = kept["perplexity"][0], kept["perplexity"][-1]
+            lines.append(
+                f"| {title.removeprefix('decoder: ')} | {first:.1f}, {last:.2f} "
+                f"| {kept['uplink_bits'] / 1e6:.2f} | {kept['total_seconds'][-1]:.1f} |"
+            )
     return "\n".join(lines) + "\n"
 
 

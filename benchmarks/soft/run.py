@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import runs
 from benchmarks.soft import page
-from benchmarks.soft.cases import ABLATIONS, COVARIANCE, EASY, cases
+from benchmarks.soft.cases import ABLATIONS, COVARIANCE, DECODER, EASY, cases
 from benchmarks.soft.collect import collected
 
 HERE = Path(__file__).parent
@@ -37,7 +37,7 @@ def main() -> None:
     keep = arguments.keep or Path(tempfile.mkdtemp())
     wanted = list(cases(arguments.shared, arguments.seeds))
     if arguments.short:
-        ablations = {row for row, *_ in (*ABLATIONS, *EASY, *COVARIANCE)}
+        ablations = {row for row, *_ in (*ABLATIONS, *EASY, *COVARIANCE, *DECODER)}
         wanted = [c for c in wanted if c.seed == arguments.seeds[0] and c.row not in ablations]
     if not arguments.page:
         runs.execute(wanted, keep, arguments.processes)
