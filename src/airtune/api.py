@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,8 @@ def _summarise(
         "personal_accuracy": float(last["personal_accuracy"]),
         "personal_loss": float(last["personal_loss"]),
         "personal_global_accuracy": float(last["personal_global_accuracy"]),
-        "personal_accuracies": {
-            parts.shares.name(client): accuracy for client, accuracy in progress.personal.items()
-        },
+        "personal_accuracies": _named(parts, progress.personal),
+        "personal_accuracies_untrained": _named(parts, progress.untrained),
         "loss": float(last["loss"]),
         "perplexity": float(last["perplexity"]) if causal else None,
         "uplink_bits": int(last["total_uplink_bits"]),
@@ -121,8 +120,15 @@ def _summarise(
         "payload_bits": parts.method.dense_bits,
         "travels": "logits" if parts.method.own_models else "parameters",
         "trained_parameters": sum(t.numel() for t in parts.model.initial.values()),
+        "shared_parameters": sum(
+            t.numel() for n, t in parts.model.initial.items() if parts.method.is_shared(n)
+        ),
         "parameters": parts.backbone.parameters,
         "wall_seconds": round(progress.wall_seconds, 2),
         "seed": experiment.seed,
         "versions": experiment.versions,
     }
+
+
+def _named(parts: Parts, by_client: Mapping[int, float]) -> dict[str, float]:
+    return {parts.shares.name(client): value for client, value in by_client.items()}

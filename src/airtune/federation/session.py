@@ -45,6 +45,7 @@ class Session:
         self.round = -1 if saved is None else int(saved["round"])
         self.wall_seconds = 0.0 if saved is None else float(saved["wall_seconds"])
         self.personal: dict[int, float] = {} if saved is None else saved["personal"]
+        self.untrained: dict[int, float] = {} if saved is None else saved["untrained"]
         self._state = method.start() if saved is None else saved["state"]
         clients.open(folder / "checkpoint" / "clients", None if saved is None else saved["clients"])
         runner.clock.now = 0.0 if saved is None else saved["now"]
@@ -92,6 +93,8 @@ class Session:
         if self._task == "causal":
             totals.perplexity = math.exp(min(score.loss, 700.0))
         self.personal = score.personal
+        if self.round == 0:
+            self.untrained = score.personal
 
     def _save(self) -> None:
         clients = self._clients.states.write()
@@ -103,6 +106,7 @@ class Session:
                 "ledger": self._ledger.size,
                 "wall_seconds": self.wall_seconds,
                 "personal": self.personal,
+                "untrained": self.untrained,
                 "state": self._state,
                 "clients": clients,
             },

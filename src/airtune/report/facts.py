@@ -38,6 +38,9 @@ def run_facts(view: RunView, target: float | None = None, wall: bool = True) -> 
     if parameters:
         payload = quantity(view.summary.get("payload_bits"), "bit")
         note = f"{payload} as one payload"
+        shared = view.summary.get("shared_parameters", parameters)
+        if shared < parameters:
+            note = f"{shared:,} shared ({payload}), {parameters - shared:,} private"
         if view.summary.get("travels") == "logits":
             note = f"none travels; all logits would be {payload}"
         facts.append(Fact("Trained parameters", f"{parameters:,}", note))
