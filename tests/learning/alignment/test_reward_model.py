@@ -45,7 +45,11 @@ def pairs(model, count, seed):
     return tokenise(pd.DataFrame(rows), "causal", model.backbone.tokenizer, 32)
 
 
-def features(model, examples):
+def fit(model, examples, decay):
+    return reward_model.fit_head(model, reward_model.features(model, examples), decay)
+
+
+def features_alone(model, examples):
     """What the head reads, one text at a time, without padding."""
     found = []
     for row in examples.rows.reshape(-1):
@@ -61,8 +65,8 @@ def features(model, examples):
 
 def test_the_head_is_the_solution_of_its_problem(model):
     examples, decay = pairs(model, 40, 0), 0.01
-    found = reward_model.fit_head(model, examples, decay)
-    own = features(model, examples)
+    found = fit(model, examples, decay)
+    own = features_alone(model, examples)
     scale = own.reshape(-1, own.shape[-1]).std(0, ddof=1)
     apart = (own[:, 0] - own[:, 1]) / scale
     solved = scipy.optimize.minimize(
@@ -80,7 +84,7 @@ def test_the_head_is_the_solution_of_its_problem(model):
 
 def test_held_out_pairs_are_told_apart_and_better_with_an_adapter(model):
     learned, held_out = pairs(model, 300, 1), pairs(model, 200, 2)
-    frozen = reward_model.fit_head(model, learned, 1e-3)
+    frozen = fit(model, learned, 1e-3)
     nothing = reward_model.RewardModel(model, {})
     assert nothing.accuracy(held_out) == 0.5  # all are ties
     assert frozen.accuracy(held_out) > 0.6
@@ -93,7 +97,7 @@ def test_held_out_pairs_are_told_apart_and_better_with_an_adapter(model):
 
 def test_rewards_are_standardised_on_a_common_set(model):
     common = pairs(model, 60, 3)
-    raw = reward_model.fit_head(model, pairs(model, 60, 0), 0.01)
+    raw = fit(model, pairs(model, 60, 0), 0.01)
     scaled = raw.standardised(common)
     found = scaled.rewards(common)
     assert (found.mean(), found.std()) == pytest.approx((0, 1), abs=1e-5)
@@ -106,7 +110,7 @@ def test_rewards_are_standardised_on_a_common_set(model):
 
 def test_what_is_read_is_what_was_written(model, tmp_path):
     common = pairs(model, 30, 3)
-    own = reward_model.fit_head(model, common, 0.01).standardised(common)
+    own = fit(model, common, 0.01).standardised(common)
     path = tmp_path / "help.safetensors"
     path.write_bytes(own.to_bytes())
     assert own.bits == 8 * path.stat().st_size
@@ -119,7 +123,7 @@ def test_what_is_read_is_what_was_written(model, tmp_path):
 
 
 def test_what_belongs_elsewhere_is_refused(model, tmp_path):
-    own = reward_model.fit_head(model, pairs(model, 30, 3), 0.01)
+    own = fit(model, pairs(model, 30, 3), 0.01)
     path = tmp_path / "help.safetensors"
     path.write_bytes(own.to_bytes())
     tokenizer = model.backbone.tokenizer.__class__.from_pretrained(model.backbone.source)

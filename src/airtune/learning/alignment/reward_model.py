@@ -126,22 +126,39 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def fit_head(model: AdaptedModel, pairs: Examples, decay: float) -> RewardModel:
-    """Return the reward model whose head alone is trained, on the frozen backbone's features.
+def features(model: AdaptedModel, pairs: Examples) -> Tensor:
+    """Return what the head reads of frozen texts, [pairs, 2, width], on the CPU.
+
+    This is the pass that costs; heads of any number and decay can be fitted to what it gives.
+    """
+    module, texts = model.backbone.module, _texts(pairs)
+    if not isinstance(module, PooledClassifier):
+        raise UserError("model.pooling: a reward model reads a text by last or mean; set it.")
+    found = torch.zeros(len(texts), module.classifier.in_features)
+    for positions in texts.by_length(_ROWS):
+        batch = {k: v.to(model.device) for k, v in texts.batch(positions).items()}
+        with torch.inference_mode():
+            found[torch.from_numpy(positions)] = module.features(
+                batch["input_ids"], batch["attention_mask"]
+            ).cpu()
+    return found.view(len(pairs), 2, -1)
+
+
+def fit_head(model: AdaptedModel, features: Tensor, decay: float) -> RewardModel:
+    """Return the reward model whose head alone is trained, on ``features`` of pairs.
 
     ``mean_pairs -log sigmoid(w . (f+ - f-)) + decay / 2 ||w||^2``, solved to its minimum, which is
     unique; features are scaled to unit variance first, and the head scaled back.
     """
-    chosen, rejected = _features(model, _texts(pairs)).view(len(pairs), 2, -1).unbind(1)
-    apart = (chosen - rejected).double()
-    scale = torch.cat([chosen, rejected]).double().std(0).clamp(min=1e-6)
+    scale = features.double().flatten(0, 1).std(0).clamp(min=1e-6)
+    apart = (features[:, 0] - features[:, 1]).double() / scale
     weight = torch.zeros(apart.shape[1], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([weight], max_iter=500, line_search_fn="strong_wolfe")
     nothing = torch.zeros(1, len(apart), dtype=torch.float64)
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = pairwise(((apart / scale) @ weight)[None], nothing)[0]
+        value = pairwise((apart @ weight)[None], nothing)[0]
         value = value + 0.5 * decay * weight.square().sum()
         value.backward()
         return value
@@ -174,18 +191,3 @@ def _texts(examples: Examples) -> Examples:
     nothing = np.zeros_like(examples.corpus.targets)
     corpus = replace(examples.corpus, task="classification", targets=nothing)
     return Examples(corpus, examples.rows.reshape(-1))
-
-
-def _features(model: AdaptedModel, texts: Examples) -> Tensor:
-    """Return what the head reads of texts, [texts, width], on the CPU."""
-    module = model.backbone.module
-    if not isinstance(module, PooledClassifier):
-        raise UserError("model.pooling: a reward model reads a text by last or mean; set it.")
-    found = torch.zeros(len(texts), module.classifier.in_features)
-    for positions in texts.by_length(_ROWS):
-        batch = {k: v.to(model.device) for k, v in texts.batch(positions).items()}
-        with torch.inference_mode():
-            found[torch.from_numpy(positions)] = module.features(
-                batch["input_ids"], batch["attention_mask"]
-            ).cpu()
-    return found
