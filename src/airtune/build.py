@@ -59,6 +59,11 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
     device = _device(experiment.machine)
     if table is None:
         table = load_table(experiment.data, seed, method_class.needs_public)
+    if table.preferences and not method_class.learns_preferences:
+        raise UserError(
+            f"data.chosen: '{experiment.method.name}' would learn rejected answers too; name a "
+            "method that learns from preferences, or give the chosen ones as data.response."
+        )
     table, shots = take_shots(table, _shots(experiment), seed)
     shares = partition(table.train, experiment.clients, seed)
     models = _Models(experiment, table, shots, device)
@@ -251,7 +256,7 @@ class _Selections:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, client: int) -> Examples:
-        return self._pool.select(self._shares[client].train)
+        return self._pool.select(self._pool.rows[self._shares[client].train])
 
 
 class _PlannedSeconds:

@@ -82,9 +82,11 @@ class Experiment(Config):
 
     @model_validator(mode="after")
     def _cross_check(self) -> Experiment:
-        if self.data.response is not None and self.clients.partition == "dirichlet":
+        unlabelled = self.data.response is not None or self.data.chosen is not None
+        if unlabelled and self.clients.partition == "dirichlet":
+            kind = "instruction" if self.data.chosen is None else "preference"
             raise ValueError(
-                "clients.partition: dirichlet needs labels, and instruction data has none; "
+                f"clients.partition: dirichlet needs labels, and {kind} data has none; "
                 "use iid, quantity or column"
             )
         return self

@@ -77,7 +77,8 @@ class DataConfig(Config):
     """Where the texts are, and which columns mean what.
 
     ``label`` makes the task classification; ``response`` makes it instruction tuning with loss on
-    the response; neither makes it plain language modelling of ``text``.
+    the response; ``chosen`` and ``rejected`` make examples pairs for methods that learn from
+    preferences; none of them makes it plain language modelling of ``text``.
     """
 
     name: str = Field("netops", description="embedded task or hub name; a title if train is given")
@@ -88,6 +89,12 @@ class DataConfig(Config):
     label: str | None = Field(None, description="default: 'label' where that column exists")
     prompt: str | list[str] | None = Field(None, description="column(s) of the instruction")
     response: str | None = Field(None, description="column of the answer to learn")
+    chosen: str | None = Field(
+        None,
+        description="column of the preferred answer; without prompt chosen and rejected are whole "
+        "dialogues, and what they share is the prompt",
+    )
+    rejected: str | None = Field(None, description="column of the answer that it is preferred to")
     classes: PositiveInt | None = Field(None, description="number of integer labels")
     train_limit: PositiveInt | None = Field(None, description="use only so many training rows")
     test_limit: PositiveInt | None = Field(None, description="use only so many test rows")
@@ -103,7 +110,11 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.prompt is None) != (self.response is None):
+        if (self.chosen is None) != (self.rejected is None):
+            raise ValueError("chosen and rejected go together: name both columns or neither.")
+        if self.chosen is not None and (self.label is not None or self.response is not None):
+            raise ValueError("chosen (preferences) and label or response exclude another.")
+        if (self.prompt is None) != (self.response is None) and self.chosen is None:
             raise ValueError("prompt and response go together: name both columns or neither.")
         if self.response is not None and self.label is not None:
             raise ValueError("label (classification) and response (instructions) exclude another.")

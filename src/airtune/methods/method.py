@@ -147,6 +147,8 @@ class Method:
     # Whether public texts are needed; and whether models may differ, as adapters do not travel.
     needs_public: ClassVar[bool] = False
     own_models: ClassVar[bool] = False
+    # Whether examples may be pairs of a chosen and a rejected answer.
+    learns_preferences: ClassVar[bool] = False
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
     uplink_payload: ClassVar[type] = Dense
 

@@ -136,7 +136,10 @@ class Examples:
 def tokenise(
     frame: pd.DataFrame, task: Task, tokenizer: PreTrainedTokenizerBase, limit: int
 ) -> Examples:
-    """Tokenise a table's rows once, cut to ``limit`` tokens; rows keep their order."""
+    """Tokenise a table's rows once, cut to ``limit`` tokens; rows keep their order.
+
+    Preferences become examples of two sequences, chosen and rejected, behind the same prompt.
+    """
     from airtune.learning.quiet import quiet
 
     texts = frame["_text"].tolist()
@@ -150,9 +153,14 @@ def tokenise(
             # Public texts have no label.
             targets = frame.get("_label", pd.Series(IGNORED, frame.index)).to_numpy(dtype=np.int64)
         else:
-            sequences, targets = _causal(frame["_prompt"].tolist(), texts, tokenizer, limit)
+            answers = [texts]
+            if "_rejected" in frame.columns:
+                answers.append(frame["_rejected"].tolist())
+            sequences, targets = _causal(frame["_prompt"].tolist(), answers, tokenizer, limit)
     # A text without any token, where a tokenizer adds none of its own, is one of padding.
-    return pack([s or [pad] for s in sequences], targets, task, pad, limit)
+    packed = pack([s or [pad] for s in sequences], targets, task, pad, limit)
+    pairs = "_rejected" in frame.columns
+    return packed.select(packed.rows.reshape(-1, 2)) if pairs else packed
 
 
 def pack(
@@ -167,23 +175,25 @@ def pack(
 
 
 def _causal(
-    prompts: list[str], texts: list[str], tokenizer: PreTrainedTokenizerBase, limit: int
+    prompts: list[str], answers: list[list[str]], tokenizer: PreTrainedTokenizerBase, limit: int
 ) -> tuple[list[list[int]], np.ndarray]:
     """Return [start] prompt response [end], and where the response begins.
 
     Prompt and response are tokenised apart so that the border is exact. A prompt too long to leave
-    room loses its beginning: at least half of the window belongs to the response.
+    room loses its beginning: at least half of the window belongs to the response. ``answers`` are
+    one or more columns; those of a row follow one another, behind the same part of its prompt.
     """
     plain = {"add_special_tokens": False, **_IDS_ONLY}
     prompt_ids = tokenizer(prompts, **plain)["input_ids"]
-    text_ids = tokenizer(texts, **plain)["input_ids"]
+    columns = [tokenizer(texts, **plain)["input_ids"] for texts in answers]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     sequences, begins = [], []
-    for prompt, text in zip(prompt_ids, text_ids, strict=True):
-        answer = [*text, *end]
-        room = max(limit - len(start) - len(answer), limit // 2 - len(start))
+    for prompt, *texts in zip(prompt_ids, *columns, strict=True):
+        longest = max(len(text) for text in texts) + len(end)
+        room = max(limit - len(start) - longest, limit // 2 - len(start))
         head = [*start, *(prompt[-room:] if room > 0 else [])]
-        sequences.append([*head, *answer][:limit])
-        begins.append(len(head))
+        for text in texts:
+            sequences.append([*head, *text, *end][:limit])
+            begins.append(len(head))
     return sequences, np.asarray(begins, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from airtune import keyed
 from airtune.errors import UserError, nearest
 from airtune.learning import hub
 from airtune.learning.config import DataConfig, Task
-from airtune.learning.data import netops
+from airtune.learning.data import netops, preferences
 
 _GZIP = b"\x1f\x8b"
 EMBEDDED = ("netops", "netops-instruct")
@@ -29,8 +30,9 @@ class Table:
     """Training and test rows with the columns' meaning settled.
 
     ``train`` and ``test`` have columns ``_prompt`` (may be empty), ``_text`` and, for
-    classification, ``_label`` as an index into ``classes``; the data's own columns stay beside
-    them. ``public`` are texts that everybody has, without labels; none where nobody asked.
+    classification, ``_label`` as an index into ``classes``, for preferences ``_rejected``, the
+    answer that ``_text`` is preferred to; the data's own columns stay beside them. ``public`` are
+    texts that everybody has, without labels; none where nobody asked.
     """
 
     task: Task
@@ -38,6 +40,11 @@ class Table:
     test: pd.DataFrame
     classes: list[str]
     public: pd.DataFrame
+
+    @property
+    def preferences(self) -> bool:
+        """Whether examples are pairs, of a chosen and a rejected answer."""
+        return "_rejected" in self.train.columns
 
 
 _PUBLIC_ROWS = 500  # by default, where a method needs public texts
@@ -51,7 +58,9 @@ def load_table(config: DataConfig, seed: int, needs_public: bool = False) -> Tab
     config, raw_train, raw_test = _read(config)
     task: Task = "causal"
     classes: list[str] = []
-    if config.response is not None:
+    if config.chosen is not None:
+        train, test = _preferences(*raw_train, config), _preferences(*raw_test, config)
+    elif config.response is not None:
         train, test = _instructions(*raw_train, config), _instructions(*raw_test, config)
     elif config.label is not None or (config.text != "label" and "label" in raw_train[0]):
         task = "classification"
@@ -73,6 +82,8 @@ def _public_file(config: DataConfig, classes: list[str]) -> pd.DataFrame:
     """Return public texts; labels that they carry must be of the private data."""
     file = config.public or ""
     frame = read_file(file, "data.public")
+    if config.chosen is not None:
+        return _preferences(frame, file, config)
     if config.response is not None:
         return _instructions(frame, file, config)
     label = config.label or "label"
@@ -240,6 +251,38 @@ def _instructions(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.Dat
         raise UserError(f"data.response: {_row(empty[0], where)} has an empty response.")
     prompts = ["\n".join(p for p in row if p) + "\n" for row in zip(*parts, strict=True)]
     return frame.assign(_prompt=prompts, _text=response)
+
+
+def _preferences(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
+    chosen = _spoken(frame, config.chosen or "", "chosen", where, preferences.answer)
+    rejected = _spoken(frame, config.rejected or "", "rejected", where, preferences.answer)
+    if config.prompt is None:
+        rows = [preferences.split(*pair) for pair in zip(chosen, rejected, strict=True)]
+    else:
+        columns = [config.prompt] if isinstance(config.prompt, str) else config.prompt
+        parts = [_spoken(frame, name, "prompt", where, preferences.question) for name in columns]
+        joined = ["\n".join(p for p in row if p) for row in zip(*parts, strict=True)]
+        to_answer = preferences.TO_ANSWER
+        prompts = [text if text.endswith(to_answer) else text + "\n" for text in joined]
+        rows = list(zip(prompts, chosen, rejected, strict=True))
+    named = zip(("_prompt", "_text", "_rejected"), zip(*rows, strict=True), strict=True)
+    return frame.assign(**{name: list(column) for name, column in named})
+
+
+def _spoken(
+    frame: pd.DataFrame, name: str, key: str, where: str, read: Callable[[Any], str | None]
+) -> list[str]:
+    """Return a column's texts, where cells may be messages too."""
+    found = []
+    for row, cell in _column(frame, name, key, where).items():
+        text = read(cell)
+        if text is None:
+            raise UserError(
+                f"data.{key}: {_row(row, where)} has neither a text nor messages (from and value, "
+                f"or role and content) in column '{name}'."
+            )
+        found.append(text)
+    return found
 
 
 def _labelled(

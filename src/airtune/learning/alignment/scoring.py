@@ -1,0 +1,54 @@
+"""Log-probabilities of given texts under an adapter, or under the backbone without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from airtune.learning.adapter import AdaptedModel, Adapter
+from airtune.learning.alignment.losses import answer_log_probs
+from airtune.learning.data.examples import Corpus, Examples
+from airtune.learning.prediction import rows_of_a_pass
+
+
+def reference_logits(model: AdaptedModel, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the logits of the backbone without any adapter, [rows, length, vocabulary].
+
+    It shares its tensors with the adapted model, so it takes no memory of its own.
+    """
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        logits: Tensor = model.backbone.module(**inputs, use_cache=False).logits
+    return logits
+
+
+def log_probs(
+    model: AdaptedModel, examples: Examples, adapter: Adapter | None, temperature: float = 1.0
+) -> Tensor:
+    """Return log-probabilities of the tokens to be learned, a column of tokens of the corpus.
+
+    [tokens]; zero at what takes no part in the loss and at rows that are not among the examples.
+    Without ``adapter`` they are the backbone's own: the reference of DPO and of a KL penalty.
+    """
+    corpus = examples.corpus
+    alone = examples.select(np.unique(examples.rows))
+    if adapter is not None:
+        model.slots.load([adapter])
+    column = torch.zeros(len(corpus.tokens))
+    for positions in alone.by_length(rows_of_a_pass(model, alone)):
+        batch = {name: value.to(model.device) for name, value in alone.batch(positions).items()}
+        with torch.inference_mode():
+            logits = reference_logits(model, batch) if adapter is None else model.logits(batch)
+            found, mask = answer_log_probs(logits, batch["labels"], temperature)
+        places, _ = corpus.places(alone.rows[positions], found.shape[1])
+        column[torch.from_numpy(places)[mask.cpu()]] = found[mask].cpu()
+    return column
+
+
+def sums(corpus: Corpus, column: Tensor) -> Tensor:
+    """Return each sequence's sum of a column of its tokens, [sequences]."""
+    owners = torch.from_numpy(np.repeat(np.arange(len(corpus.lengths)), corpus.lengths))
+    return torch.zeros(len(corpus.lengths), dtype=column.dtype).index_add(0, owners, column)

@@ -1,0 +1,99 @@
+"""What is generated is learned from: sampling, rewards, advantages and training, in cohorts."""
+
+import shutil
+from functools import partial
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from airtune.learning.adapter import AdaptedModel
+from airtune.learning.alignment import losses
+from airtune.learning.alignment.generation import Request, Sampling, generate
+from airtune.learning.alignment.scoring import log_probs
+from airtune.learning.backbone import load_backbone
+from airtune.learning.config import AdapterConfig, MachineConfig, ModelConfig, TrainConfig
+from airtune.learning.learner import Assignment, Learner
+from airtune.learning.phase import Phase
+
+PROMPTS = [[1, 20, 30], [1, 44, 5, 60, 71], [1, 9]]
+SAMPLING = Sampling(samples=8, tokens=10, stop=(7,))
+
+
+def grpo(step):
+    """PPO's clipped surrogate on GRPO's advantages, and a penalty on the divergence."""
+    found, mask = losses.answer_log_probs(step.logits(), step.batch["labels"])
+    shape = step.slots, -1, mask.shape[1]
+    found, mask, old, reference = (
+        x.view(shape) for x in (found, mask, step.batch["old"], step.batch["reference"])
+    )
+    advantages = step.batch["advantage"].view(step.slots, -1, 1)
+    each = losses.clipped_surrogate(found, old, advantages, mask, 0.2)
+    return losses.sequence_mean(each + 0.02 * losses.kl_estimate(found, reference, mask), mask)
+
+
+def reward(model, answers):
+    """The share of an answer's tokens that the output layer's first column favours."""
+    liked = model.backbone.module.lm_head.weight[:, 0] > 0
+    return (liked[answers.tokens] & answers.mask).sum(1) / answers.mask.sum(1)
+
+
+def run(learner, clients, steps):
+    """Let clients take GRPO steps on their own answers; return adapters and mean rewards."""
+    model = learner.model
+    adapters = {client: dict(model.initial) for client in clients}
+    rewards = {client: [] for client in clients}
+    moments = {client: {} for client in clients}
+    for step in range(steps):
+        requests = [
+            Request(adapters[c], PROMPTS, range(len(PROMPTS)), (c, 0, step)) for c in clients
+        ]
+        tasks = []
+        for client, own in zip(clients, generate(model, requests, SAMPLING, seed=3), strict=True):
+            gained = reward(model, own)
+            rewards[client].append(float(gained.mean()))
+            advantage = losses.group_advantages(gained.view(1, len(PROMPTS), -1), "batch")
+            make = partial(own.examples, 0, 64, {"advantage": advantage.flatten()})
+            reference = log_probs(model, make(), None)
+            examples = make({"old": own.log_probs})
+            examples.corpus.token_columns["reference"] = reference
+            phase = Phase(examples, grpo, 1, batch_size=len(examples), goes_on=True)
+            tasks.append(Assignment(client, step, adapters[client], [phase], moments[client]))
+        for _ in learner.train(tasks):
+            pass
+        for task in tasks:
+            assert not task.diverged
+            adapters[task.client], moments[task.client] = task.adapter, task.moments
+    return adapters, rewards
+
+
+@pytest.fixture(scope="module")
+def learner(tiny_llama, tmp_path_factory):
+    """A learner of a random model whose adapters can change what it says: its weights are large."""
+    folder = tmp_path_factory.mktemp("talker")
+    shutil.copytree(tiny_llama, folder, dirs_exist_ok=True)
+    config = LlamaConfig.from_pretrained(tiny_llama, initializer_range=0.2)
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    config = ModelConfig(name=str(folder))
+    backbone = load_backbone(config, "causal", None, torch.device("cpu"))
+    model = AdaptedModel(backbone, AdapterConfig(rank=4), "causal", seed=0)
+    return Learner(model, TrainConfig(learning_rate=3e-2), 0, MachineConfig(cohort=3))
+
+
+def test_rewards_rise(learner):
+    _, rewards = run(learner, [0, 1, 2], steps=20)
+    gains = [sum(own[-4:]) / 4 - sum(own[:2]) / 2 for own in rewards.values()]
+    assert min(gains) > 0.03
+    assert sum(gains) / 3 > 0.1
+
+
+def test_clients_learn_side_by_side_what_they_learn_alone(learner):
+    together, _ = run(learner, [0, 1, 2], steps=2)
+    for client in range(3):
+        alone, _ = run(learner, [client], steps=2)
+        for name, value in alone[client].items():
+            assert torch.equal(value, together[client][name]), name
+    assert not torch.equal(
+        *(torch.cat([v.flatten() for v in together[c].values()]) for c in (0, 1))
+    )
