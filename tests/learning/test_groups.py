@@ -319,6 +319,29 @@ def test_layers_without_slots_train_on_a_bfloat16_backbone_too(small, checkpoint
 
 
 @pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("Bert", {"pooling": "native"}),
+        ("Roberta", {}),
+        ("GPT2", {}),
+        ("Bert", {"pooling": "mean"}),
+        ("Bert", {"pooling": "mean", "prototypes": 2}),
+    ],
+    ids=str,
+)
+def test_the_head_trains_as_it_does_beside_lora(small, checkpoint, kind, model):
+    model = {"name": checkpoint(kind), **model}
+    heads = []
+    for adapter in ({}, BOTTLENECK, BLOCKS):
+        parts = build(Experiment(**small(adapter=adapter, model=model))).model
+        rest = {n for n in parts.initial if "lora" not in n and "bottleneck" not in n}
+        heads.append({n for n in rest if ".1." not in n})
+        assert set(parts.head_names) <= heads[-1]
+    assert heads[0] == heads[1] == heads[2]
+    assert bool(heads[0]) == ("prototypes" not in model)
+
+
+@pytest.mark.parametrize(
     ("adapter", "sentence"),
     [
         ({"bottleneck": 8}, r"adapter: bottleneck is for kinds bottleneck and lora\+bottleneck"),
