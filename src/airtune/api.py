@@ -65,7 +65,7 @@ def write_report(runs: Sequence[Run], path: str | Path) -> None:
 
 
 def export(source: Run, to: str | Path) -> Path:
-    """Copy a run's adapter, a folder that plain peft loads, to a new place."""
+    """Copy a run's adapter, a folder that peft or its own ``load.py`` loads, to a new place."""
     adapter, target = source.path / "adapter", Path(to)
     if not adapter.is_dir():
         raise unfinished(source.path)

@@ -68,11 +68,12 @@ def run(
         typer.echo("airtune: stopped; the same command with --resume continues.", err=True)
         raise typer.Exit(130) from None
     console.print(run_table(finished.view()))
+    loader = "peft" if experiment.adapter.is_peft else "its load.py"
     for name, what in (
         ("report.html", "charts, open it in a browser"),
         ("ledger.jsonl", "every message and round"),
         ("summary.json", "these figures"),
-        ("adapter", "the learned adapter, for peft"),
+        ("adapter", f"the learned adapter, for {loader}"),
     ):
         console.print(
             f"  {finished.path / name}  [dim]{what}[/dim]", soft_wrap=True, highlight=False
@@ -189,7 +190,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="run directory", show_default=False)],
     to: Annotated[Path, typer.Option("--to", help="new directory", show_default=False)],
 ) -> None:
-    """Copy a run's adapter to a folder that plain peft loads."""
+    """Copy a run's adapter to a folder that loads without airtune."""
     from airtune import api
     from airtune.results import Run
 

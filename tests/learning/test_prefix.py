@@ -152,5 +152,5 @@ def test_too_little_disk_is_said_before_it_hurts(monkeypatch):
 def test_top_layers_beyond_the_model_and_kinds_without_are_refused(small):
     with pytest.raises(UserError, match=r"adapter.top_layers: 3 asked for.*2 layers"):
         build(Experiment(**small(adapter={"top_layers": 3})))
-    with pytest.raises(UserError, match="top_layers works with kind: lora"):
+    with pytest.raises(UserError, match="top_layers does not work with kind: ia3"):
         Experiment(**small(adapter={"top_layers": 1, "kind": "ia3"}))

@@ -19,8 +19,8 @@ from airtune.learning.learner import Assignment, Learner
 from airtune.learning.low_rank import factors, matrices
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.shifts import Shift, absorbed, shift_name, shifts, without_shifts
-from airtune.learning.slots import ActiveSlots, SlotLinear, Tap
-from airtune.learning.slots import low_rank as low_rank_map
+from airtune.learning.slot_modules import ActiveSlots, SlotLinear, Tap
+from airtune.learning.slot_modules import low_rank as low_rank_map
 
 PREFIX = "base_model.model."
 

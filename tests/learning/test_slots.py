@@ -163,24 +163,6 @@ def test_phases_follow_one_another_as_they_would_alone(small):
         assert all(torch.equal(one.adapter[n], other.adapter[n]) for n in one.adapter)
 
 
-@pytest.fixture
-def checkpoint(tiny_encoder, tmp_path):
-    """Function that saves a random model of two layers and width 32 with the tests' tokenizer."""
-
-    def save(kind, **options):
-        import transformers
-
-        sizes = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2}
-        sizes |= {"num_attention_heads": 2, "intermediate_size": 64, **options}
-        torch.manual_seed(0)
-        config = getattr(transformers, f"{kind}Config")(max_position_embeddings=64, **sizes)
-        getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
-        transformers.AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(tmp_path)
-        return str(tmp_path)
-
-    return save
-
-
 def test_a_model_that_adapts_more_than_its_rows_trains_one_by_one(small, checkpoint):
     """DeBERTa sends its relative positions, which belong to no client, through the adapters."""
     options = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
@@ -207,7 +189,7 @@ def test_what_is_adapted_below_the_layers_trains_too(small, checkpoint):
 
 
 def test_top_layers_of_a_model_whose_layers_are_one_is_said(small, checkpoint):
-    name = checkpoint("Albert", embedding_size=16)
+    name = checkpoint("Albert")
     with pytest.raises(UserError, match=r"adapter.targets or top_layers: "):
         build(Experiment(**small(model={"name": name}, adapter={"top_layers": 1})))
 

@@ -155,6 +155,19 @@ def test_the_surrogate_has_nothing_to_count_where_no_component_is_dropped(experi
         plan_rank(coded, [1, 2], by="surrogate")
 
 
+def test_bottlenecks_beside_lora_travel_whole_in_pilots_too(experiment, tmp_path):
+    adapter = {"kind": "lora+bottleneck", "bottleneck": 2}
+    own = experiment(clients={"test_fraction": 0}, adapter=adapter)
+    pilot = dense_pilot(own, load_table(own.data, own.seed), 1, np.full(5, 1.0))
+    kept = METHOD | {"control": "none", "kept_ratio": 0.25}
+    thin = experiment(
+        clients={"test_fraction": 0}, adapter=adapter, cell="ideal", method=kept,
+        train={"rounds": 1},
+    )  # fmt: skip
+    run = airtune.run(thin, tmp_path / "run")
+    assert pilot.rounds[0].thin == run.history["loss"].iloc[-1] != pilot.rounds[0].after
+
+
 def test_a_rank_above_the_width_is_refused_before_any_pilot(experiment):
     seen = []
     with pytest.raises(UserError, match="above the width 32"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -47,13 +48,25 @@ class ModelConfig(Config):
 
 
 class AdapterConfig(Config):
-    """What is trained and travels; kinds are peft's."""
+    """What is trained and travels, beside a head.
 
-    kind: Literal["lora", "ia3"] = "lora"
-    rank: PositiveInt = 8
-    alpha: PositiveFloat = 16
+    ``lora`` and ``ia3`` are peft's; ``bottleneck`` are Houlsby's small networks, which may stand
+    beside LoRA; ``blocks`` trains all weights of the last layers.
+    """
+
+    kind: Literal["lora", "ia3", "bottleneck", "lora+bottleneck", "blocks"] = "lora"
+    rank: PositiveInt = Field(8, description="of LoRA")
+    alpha: PositiveFloat = Field(16, description="of LoRA, whose products count alpha / rank")
     targets: list[str] | None = Field(
-        None, description="names of the adapted modules; default: peft's choice for the model type"
+        None,
+        description="names of the modules that LoRA or IA3 adapts; default: peft's choice for the "
+        "model type",
+    )
+    bottleneck: PositiveInt | None = Field(
+        None, description="width of bottleneck adapters; default: 16 for kinds that have them"
+    )
+    bottleneck_bias: bool | None = Field(
+        None, description="whether their two maps have biases; default: true for these kinds"
     )
     top_layers: PositiveInt | None = Field(
         None,
@@ -64,12 +77,51 @@ class AdapterConfig(Config):
     @property
     def has_slots(self) -> bool:
         """Whether many clients' adapters can go through the backbone side by side."""
-        return self.kind == "lora"
+        return self.kind != "ia3"
+
+    @property
+    def is_peft(self) -> bool:
+        """Whether peft has this kind, so that an adapter can be loaded with it."""
+        return self.kind in ("lora", "ia3")
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether there are factors of low rank."""
+        return self.kind in ("lora", "lora+bottleneck")
+
+    @property
+    def has_bottleneck(self) -> bool:
+        """Whether there are bottleneck adapters."""
+        return self.kind in ("bottleneck", "lora+bottleneck")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _width(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "bottleneck" in str(values.get("kind")):
+            usual = {"bottleneck": 16, "bottleneck_bias": True}
+            return {**values, **{k: v for k, v in usual.items() if values.get(k) is None}}
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.top_layers is not None and self.kind != "lora":
-            raise ValueError("top_layers works with kind: lora; leave one of the two out.")
+        if self.top_layers is not None and self.kind == "ia3":
+            raise ValueError("top_layers does not work with kind: ia3; leave one of the two out.")
+        if self.top_layers is None and self.kind == "blocks":
+            raise ValueError(
+                "kind: blocks trains the last top_layers layers; say how many, such as "
+                "top_layers: 2."
+            )
+        if self.targets is not None and self.kind in ("bottleneck", "blocks"):
+            raise ValueError(
+                f"targets are the maps that LoRA or IA3 adapts, and kind: {self.kind} has "
+                "neither; leave targets out, or use lora+bottleneck."
+            )
+        for key in ("bottleneck", "bottleneck_bias"):
+            if getattr(self, key) is not None and not self.has_bottleneck:
+                raise ValueError(
+                    f"{key} is for kinds bottleneck and lora+bottleneck, not for {self.kind}; "
+                    "leave it out, or use one of these kinds."
+                )
         return self
 
 

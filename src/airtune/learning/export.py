@@ -1,4 +1,4 @@
-"""An adapter as a folder that others can use: plain peft, no airtune."""
+"""An adapter as a folder that others can use: plain peft or plain torch, no airtune."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from airtune.learning import pooled
-from airtune.learning.adapter import AdaptedModel, Adapter
+from airtune.learning import pooled, standalone
+from airtune.learning.adapter import TENSORS, AdaptedModel, Adapter
 from airtune.learning.pooled import PooledClassifier
 
 _BASE = '''
@@ -30,24 +30,47 @@ _HEAD = """
     head = load_file(Path(__file__).parent / "head.safetensors")
     model.classifier.load_state_dict(head)"""
 
-_README = """# Adapter trained with airtune
+_LOAD = '''
+
+def load() -> nn.Module:
+    """Return the trained model."""
+    {imports}
+
+    path = Path(__file__).with_name({tensors!r})
+    return attach_file({base}, path, {scale}, wide={wide})
+'''
+
+_PEFT_README = """# Adapter trained with airtune
 
 ```python
 from peft import PeftModel
 {imports}
 
-model = PeftModel.from_pretrained({base}, "{folder}").eval()
+model = PeftModel.from_pretrained({base}, ".").eval()
 ```
 
 {note}
+"""
+
+_README = """# Adapter of kind {kind} trained with airtune
+
+```python
+from load import load  # in this folder
+
+model = load()
+```
+
+{note} What was trained is in `{tensors}`, tensors by name; `load.py` puts them
+into that model, and needs torch, transformers and safetensors only.
 """
 
 
 def write_adapter(
     model: AdaptedModel, adapter: Adapter, labels: Sequence[str], folder: Path
 ) -> None:
-    """Write a peft adapter folder with a README that loads it, and the names of the classes.
+    """Write an adapter folder with a README that loads it, and the names of the classes.
 
+    It is peft's where peft has the kind; else ``load.py`` puts the tensors into the plain model.
     A sentence encoder read by its own pooling has no class in transformers, so the few lines that
     define it go along as ``base_model.py``.
     """
@@ -92,5 +115,12 @@ def write_adapter(
                 "ignore_mismatched_sizes=True\n)"
             )
         note = f"The base model is `{source}`."
-    readme = _README.format(imports=imports, base=base, folder=".", note=note)
+    if model.config.is_peft:
+        readme = _PEFT_README.format(imports=imports, base=base, note=note)
+    else:
+        code = _LOAD.format(
+            imports=imports, base=base, tensors=TENSORS, scale=model.scale, wide=not model.rounds
+        )
+        (folder / "load.py").write_text(inspect.getsource(standalone) + code, encoding="utf-8")
+        readme = _README.format(kind=model.config.kind, note=note, tensors=TENSORS)
     (folder / "README.md").write_text(readme, encoding="utf-8")

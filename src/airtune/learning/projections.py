@@ -65,7 +65,7 @@ class Projections:
 
     def check(self, model: AdaptedModel) -> None:
         """Raise UserError for a model that has no projections, or not such as the server's."""
-        if not model.taps or model.config.kind != "lora":
+        if not model.taps:
             raise UserError(
                 "method.projection_weight: projections are those of LoRA; use adapter.kind "
                 "lora, or set the weight to 0."

@@ -1,9 +1,9 @@
 """Many clients' adapters side by side on one frozen backbone.
 
-A batch holds the rows of S clients, slot after slot, [S * rows, ...]. Each trainable linear map is
-replaced by one with a weight per slot, [S, out, in], applied by one batched product, so that a
-slot's weights see that slot's rows only. Optimisers are elementwise; so S slots train as S separate
-runs would.
+A batch holds the rows of S clients, slot after slot, [S * rows, ...]. Each module with trainable
+tensors is replaced by one with such tensors for each slot (``slot_modules.py``), so that a slot's
+weights see that slot's rows only. Optimisers are elementwise; so S slots train as S separate runs
+would.
 
 The tensors of a slot lie end to end in one row of a block, [S, width], and so do their gradients:
 clipping, the optimiser, loading and reading are a few operations whatever the number of tensors.
@@ -13,106 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from airtune.learning.shifts import Shift, Shifts
+from airtune.learning.shifts import Shifts
+from airtune.learning.slot_modules import ActiveSlots, slot_module
+from airtune.learning.standalone import in_layer
 
 # Rows of a block are padded to this, so that vectorised kernels have no remainder to treat
 # differently, and norms are sums of such pieces: one order of summation for any number of slots.
 _PIECE = 512
-
-
-@dataclass
-class ActiveSlots:
-    """Which slots the rows of the current forward pass belong to; None means all, in order.
-
-    While ``rows`` says how many rows a pass has, ``mixed`` notes an input that has another number:
-    then it cannot be divided among slots (DeBERTa sends its table of relative positions along).
-    """
-
-    indices: Tensor | None = None
-    rows: int | None = None
-    mixed: bool = False
-
-    def divide(self, x: Tensor, slots: int, width: int, dtype: torch.dtype) -> Tensor:
-        """Return inputs [slots * rows, ..., width] as [slots, rows * ..., width]."""
-        self.mixed |= self.rows is not None and len(x) != self.rows
-        return x.to(dtype).reshape(slots, -1, width)
-
-
-@dataclass
-class Tap:
-    """While ``open``, what the last pass had between an adapter's factors, A x, is kept.
-
-    ``read`` is [slots, rows * length, rank].
-    """
-
-    open: bool = False
-    read: Tensor | None = None
-
-
-class SlotLinear(nn.Module):
-    """A linear map with one weight [S, out, in] (and bias [S, out]) per slot."""
-
-    def __init__(self, linear: nn.Linear, active: ActiveSlots) -> None:
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight = nn.Parameter(linear.weight.detach().float().unsqueeze(0))
-        bias = None
-        if linear.bias is not None:
-            bias = nn.Parameter(linear.bias.detach().float().unsqueeze(0))
-        self.register_parameter("bias", bias)
-        self._active = active
-        self.train(linear.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map rows [S * rows, ..., in] to [S * rows, ..., out], in the weight's type."""
-        weight = self.active(self.weight)
-        rows = self.divide(x, weight)
-        if self.bias is None:
-            y = torch.bmm(rows, weight.mT)
-        else:
-            y = torch.baddbmm(self.active(self.bias).unsqueeze(1), rows, weight.mT)
-        return y.view(*x.shape[:-1], self.out_features)
-
-    def divide(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return inputs slot by slot, in the type of the active ``weight``."""
-        return self._active.divide(x, len(weight), self.in_features, weight.dtype)
-
-    def active(self, parameter: nn.Parameter) -> Tensor:
-        """Return what of a parameter belongs to the rows of the current pass."""
-        return parameter if self._active.indices is None else parameter[self._active.indices]
-
-
-def low_rank(
-    base: Callable[[Tensor], Tensor],
-    down: SlotLinear,
-    up: SlotLinear,
-    scale: float,
-    tap: Tap,
-    shift: Shift,
-) -> Callable[..., Tensor]:
-    """Return ``x -> base(x) + x shift^T + scale * up(down(x))``, each sum in its product."""
-
-    def forward(x: Tensor, *ignored: object, **options: object) -> Tensor:
-        y = base(x)
-        a, b = down.active(down.weight), up.active(up.weight)
-        rows = down.divide(x, a)
-        start = y.to(b.dtype).view(b.shape[0], -1, up.out_features)
-        if shift.weight is not None:
-            moved = torch.addmm(start.flatten(0, 1), rows.flatten(0, 1), shift.weight.mT)
-            start = moved.view(start.shape)
-        inner = torch.bmm(rows, a.mT)
-        if tap.open:
-            tap.read = inner
-        sum_ = torch.baddbmm(start, inner, b.mT, alpha=scale)
-        return sum_.view(y.shape).to(y.dtype)
-
-    return forward
 
 
 class Block:
@@ -163,21 +75,25 @@ class Block:
 class Slots:
     """The trainable tensors of a model, one copy per slot, loaded from and read as dictionaries."""
 
-    def __init__(self, model: nn.Module, names: Mapping[str, str]) -> None:
-        """``names`` maps each trainable parameter's name in ``model`` to its name as a tensor."""
+    def __init__(self, model: nn.Module, names: Mapping[str, str], whole: bool = False) -> None:
+        """``names`` maps each trainable parameter's name in ``model`` to its name as a tensor.
+
+        Linear maps have a form with slots; with ``whole`` so have Conv1D and norms.
+        """
         self._active = ActiveSlots()
         self._owners: dict[str, tuple[nn.Module, str]] = {}
         for parameter_name, name in names.items():
             path, _, leaf = parameter_name.rpartition(".")
             self._owners[name] = (model.get_submodule(path), leaf)
         owners = {id(owner): owner for owner, _ in self._owners.values()}
-        self.stacked = all(type(owner) is nn.Linear for owner in owners.values())
+        inside = {id(owner): whole and in_layer(n) for n, (owner, _) in self._owners.items()}
+        replaced: dict[int, nn.Module] = {}
+        for key, owner in owners.items():
+            if (module := slot_module(owner, self._active, whole, inside[key])) is None:
+                break
+            replaced[key] = module
+        self.stacked = len(replaced) == len(owners)
         if self.stacked:
-            replaced = {
-                key: SlotLinear(owner, self._active)
-                for key, owner in owners.items()
-                if isinstance(owner, nn.Linear)
-            }
             for parent in list(model.modules()):
                 for child_name, child in list(parent.named_children()):
                     if id(child) in replaced:

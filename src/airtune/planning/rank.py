@@ -112,7 +112,7 @@ def _check(experiment: Experiment, rounds: int, by: By) -> None:
     """Refuse what has no rank, and what no budget divides."""
     if rounds < 1:
         raise UserError(f"--rounds: {rounds} is no number of pilot rounds; give 1 or more.")
-    if experiment.adapter.kind != "lora":
+    if not experiment.adapter.has_lora:
         raise UserError(
             f"adapter.kind: {experiment.adapter.kind} has no rank; use lora, or leave --rank out."
         )

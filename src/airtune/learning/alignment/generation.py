@@ -166,7 +166,7 @@ class _Policy:
     """The adapted model with a cache: each call goes on behind the tokens of those before."""
 
     def __init__(self, model: AdaptedModel) -> None:
-        self._forward = model.module.get_base_model()
+        self._forward = model.plain
         self.cache: Any = DynamicCache(config=model.backbone.module.config)
         # A prompt's logits, but for the last, are of no use and as wide as the vocabulary; but the
         # product that makes them should have enough rows.

@@ -1,0 +1,42 @@
+"""A model's transformer layers, from the top."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from airtune.errors import UserError
+from airtune.learning.backbone import Backbone
+from airtune.learning.config import AdapterConfig
+
+
+def chosen_layers(backbone: Backbone, config: AdapterConfig) -> range:
+    """Return which layers have adapters; raise UserError for more than the model has."""
+    count = int(backbone.module.config.get_text_config().num_hidden_layers)
+    wanted = count if config.top_layers is None else config.top_layers
+    if wanted > count:
+        raise UserError(
+            f"adapter.top_layers: {wanted} asked for, but this model has {count} layers; give at "
+            f"most {count}."
+        )
+    return range(count - wanted, count)
+
+
+def named_layers(backbone: Backbone, config: AdapterConfig) -> dict[str, nn.Module]:
+    """Return the layers that have adapters, by name, from below.
+
+    They are found in the model's list of as many modules as it has layers, the largest such list.
+    Raises UserError where there is none.
+    """
+    count = int(backbone.module.config.get_text_config().num_hidden_layers)
+    lists = {
+        name: module
+        for name, module in backbone.module.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    }
+    if not lists:
+        raise UserError(
+            f"adapter.kind: {config.kind} needs a list of the model's {count} layers, and "
+            f"'{backbone.name}' has none; use lora."
+        )
+    path = max(lists, key=lambda name: sum(p.numel() for p in lists[name].parameters()))
+    return {f"{path}.{i}": lists[path][i] for i in chosen_layers(backbone, config)}
