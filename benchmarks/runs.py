@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -51,6 +53,13 @@ def run(values: dict[str, Any], folder: Path) -> str:
 
 def done(folder: Path) -> bool:
     return (folder / "summary.json").exists()
+
+
+def write(results: dict[str, Any], path: Path) -> None:
+    """Write results as JSON, a list of numbers on one line."""
+    text = json.dumps(results, indent=1)
+    text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def versions(*more: str) -> dict[str, str]:

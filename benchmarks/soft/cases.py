@@ -109,6 +109,8 @@ EASY: list[Row] = [
     ("ten examples a class: SOFT 25 %", QUARTER, _TEN),
     ("ten examples a class: soft_coded", {"name": "soft_coded", "control": "none"}, _TEN),
 ]
+# The short profile, three seeds: what the claims rest on.
+SHORT = (IDEAL_ROW, SOFT, SVD, SMALL, CODED, FOUR_BITS, LIMITED, CODED_LIMITED)
 # A decoder and instructions, clients IID; first seed.
 DECODER: list[Row] = [
     ("decoder: ideal", {"name": "fedavg"}, IDEAL),

@@ -58,7 +58,7 @@ def main() -> None:
         "sweep": sweep,
         "plans": plans,
     }
-    (HERE / "rank.json").write_text(json.dumps(results, indent=1) + "\n")
+    runs.write(results, HERE / "rank.json")
     for rank, kept in sweep.items():
         print(rank, *(f"{each['accuracy'][-1]:.4f} {each['loss']:.4f}" for each in kept.values()))
     for claim in results["claims"]:
