@@ -12,7 +12,7 @@ from typing import Any
 
 from airtune import folder as folders
 from airtune.build import Parts, build, session
-from airtune.errors import UserError
+from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
 from airtune.federation.ledger import plain
 from airtune.federation.records import RoundRow
@@ -20,6 +20,7 @@ from airtune.federation.session import Session
 from airtune.learning.export import write_adapter
 from airtune.results import Run, unfinished
 
+_FEW = 20  # clients whose names are listed where one is wrong
 _RECORDED = ("airtune", "torch", "transformers", "peft", "datasets", "safetensors", "numpy")
 
 
@@ -64,18 +65,37 @@ def write_report(runs: Sequence[Run], path: str | Path) -> None:
     html.write_report([each.view() for each in runs], Path(path))
 
 
-def export(source: Run, to: str | Path) -> Path:
-    """Copy a run's adapter, a folder that peft or its own ``load.py`` loads, to a new place."""
+def export(source: Run, to: str | Path, client: str | None = None) -> Path:
+    """Write a run's adapter, a folder that others load without airtune, to a new place.
+
+    With ``client`` it is that client's own: what is shared, and what never left it.
+    """
     adapter, target = source.path / "adapter", Path(to)
     if not adapter.is_dir():
         raise unfinished(source.path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--to: '{target}' exists and is not an empty directory; name a new one.")
     try:
-        shutil.copytree(adapter, target, dirs_exist_ok=True)
+        if client is None:
+            shutil.copytree(adapter, target, dirs_exist_ok=True)
+        else:
+            _export_personal(source, client, target)
     except OSError as error:
         raise UserError(f"--to: '{target}' cannot be written ({error}).") from error
     return target
+
+
+def _export_personal(source: Run, client: str, target: Path) -> None:
+    """Write the adapter that a client would use after the last round."""
+    parts = build(source.experiment)
+    names = [parts.shares.name(index) for index in range(len(parts.shares))]
+    if client not in names:
+        hint = nearest(client, names) if len(names) <= _FEW else f"the first is '{names[0]}'."
+        raise UserError(f"--client: there is no client '{client}' among {len(names)}; {hint}")
+    index = names.index(client)
+    progress = session(parts, source.experiment, source.path)
+    model = parts.clients.kind(index).learner.model
+    write_adapter(model, progress.personal_adapter(index), parts.table.classes, target)
 
 
 def _finish(target: Path, experiment: Experiment, parts: Parts, progress: Session) -> None:

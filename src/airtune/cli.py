@@ -189,12 +189,15 @@ def report(
 def export(
     run: Annotated[Path, typer.Argument(help="run directory", show_default=False)],
     to: Annotated[Path, typer.Option("--to", help="new directory", show_default=False)],
+    client: Annotated[
+        str | None, typer.Option(help="that client's own adapter", show_default=False)
+    ] = None,
 ) -> None:
     """Copy a run's adapter to a folder that loads without airtune."""
     from airtune import api
     from airtune.results import Run
 
-    console.print(str(api.export(Run(run), to)), soft_wrap=True, highlight=False)
+    console.print(str(api.export(Run(run), to, client)), soft_wrap=True, highlight=False)
 
 
 def main() -> None:

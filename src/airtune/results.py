@@ -65,8 +65,11 @@ class Run:
         """The server's learned adapter: tensors by name."""
         from safetensors.torch import load_file
 
-        path = self.path / "adapter" / "adapter_model.safetensors"
-        if not path.is_file():
+        # peft's file, or that of kinds which peft does not have.
+        names = "adapter_model.safetensors", "adapter.safetensors"
+        paths = [self.path / "adapter" / name for name in names]
+        path = next((each for each in paths if each.is_file()), None)
+        if path is None:
             raise unfinished(self.path)
         return {name.removeprefix(_PREFIX): value for name, value in load_file(path).items()}
 

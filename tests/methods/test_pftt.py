@@ -1,10 +1,15 @@
 """PFTT: what is shared, what stays, whose LoRA is how large, and what is refused."""
 
+import re
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from airtune.build import build
+import airtune
+from airtune import api
+from airtune.build import build, session
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.learning.config import AdapterConfig
@@ -105,6 +110,48 @@ def test_personal_models_are_tried_on_common_texts_too(execute):
         right.append(float(torch.cat(seen).float().mean()))
     assert last["personal_global_accuracy"] == pytest.approx(np.mean(right))
     assert execute(PFTT)[2][-1]["personal_global_accuracy"] is None
+
+
+BESIDE = {"kind": "lora+bottleneck", "bottleneck": 4}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "sections"),
+    [([4, 1], {"model": {"pooling": "native"}}), ([4, 1], {"task": "causal", "adapter": BESIDE})],
+    ids=["peft", "load.py"],
+)
+def test_a_clients_own_model_is_exported_with_its_own_rank(
+    small, tmp_path, monkeypatch, ranks, sections
+):
+    """Loaded without airtune it says what the client's model says here."""
+    run = airtune.run(
+        Experiment(**small(method=PFTT | {"ranks": ranks}, **sections)), tmp_path / "run"
+    )
+    folder = api.export(run, tmp_path / "own", client="1")
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.S)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "load", raising=False)
+    namespace = {}
+    exec(code.replace('"."', repr(str(folder))), namespace)
+    parts = build(run.experiment)
+    progress = session(parts, run.experiment, run.path)
+    own = progress.personal_adapter(1)
+    assert factors(own, matrices(own)[0]).rank == 1
+    batch = parts.clients.data[1].batch(np.arange(3))
+    parts.model.slots.load([own])
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        got = namespace["model"](**inputs).logits
+        assert torch.allclose(got, parts.model.logits(batch), atol=1e-5)
+        parts.model.slots.load([progress.adapter])
+        assert not torch.allclose(got, parts.model.logits(batch), atol=1e-3)
+
+
+def test_a_client_that_is_not_there_is_refused(small, tmp_path):
+    run = airtune.run(Experiment(**small(train={"rounds": 1})), tmp_path / "run")
+    with pytest.raises(UserError, match=r"--client: there is no client '7' among 5; valid are: 0"):
+        api.export(run, tmp_path / "own", client="7")
+    assert not (tmp_path / "own").exists()
 
 
 @pytest.mark.parametrize(

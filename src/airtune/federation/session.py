@@ -56,6 +56,11 @@ class Session:
         """The server's model as it is now."""
         return self._method.model(self._state)
 
+    def personal_adapter(self, client: int) -> Adapter:
+        """Return the model that a client would use if it heard the server now."""
+        message = encode(self._method.broadcast(self._state, Plan(self.round, {}, {})))
+        return self._clients.personal_adapter(client, self.round, message)
+
     def rounds(self) -> Iterator[RoundRow]:
         """Run what is left of the experiment, yielding each round when it is safely on disk.
 

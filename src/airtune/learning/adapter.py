@@ -16,7 +16,7 @@ from torch.func import functional_call
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import AdapterConfig, Task
 from airtune.learning.injection import inject, matrix_name, tensor_name
-from airtune.learning.low_rank import factors
+from airtune.learning.low_rank import factors, matrices
 from airtune.learning.prefix import find_prefix
 from airtune.learning.projections import Taps
 from airtune.learning.shifts import absorbed, shifts
@@ -164,10 +164,10 @@ class AdaptedModel:
 
         Kinds that peft does not have are written as tensors by name, ``adapter.safetensors``.
         """
-        ranks = {}
-        if shifted := shifts(adapter):
+        if shifts(adapter):
             adapter = absorbed(adapter, self.scale)
-            ranks = {matrix: factors(adapter, matrix).rank for matrix in shifted}
+        ranks = {matrix: factors(adapter, matrix).rank for matrix in matrices(adapter)}
+        ranks = {matrix: rank for matrix, rank in ranks.items() if rank != self.config.rank}
         if not self.config.is_peft:
             folder.mkdir(parents=True, exist_ok=True)
             tensors = {name: tensor.detach().clone() for name, tensor in adapter.items()}
