@@ -20,7 +20,6 @@ from airtune.federation.session import Session
 from airtune.learning.export import write_adapter
 from airtune.results import Run, unfinished
 
-_FEW = 20  # clients whose names are listed where one is wrong
 _RECORDED = ("airtune", "torch", "transformers", "peft", "datasets", "safetensors", "numpy")
 
 
@@ -90,8 +89,7 @@ def _export_personal(source: Run, client: str, target: Path) -> None:
     parts = build(source.experiment)
     names = [parts.shares.name(index) for index in range(len(parts.shares))]
     if client not in names:
-        hint = nearest(client, names) if len(names) <= _FEW else f"the first is '{names[0]}'."
-        raise UserError(f"--client: there is no client '{client}' among {len(names)}; {hint}")
+        raise UserError(f"--client: there is no client '{client}'; {nearest(client, names)}")
     index = names.index(client)
     progress = session(parts, source.experiment, source.path)
     model = parts.clients.kind(index).learner.model

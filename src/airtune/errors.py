@@ -13,10 +13,14 @@ class UserError(Exception):
     """
 
 
+_LISTED = 30  # valid words that a hint has room for
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """Return a hint naming the valid word closest to ``word``, or all valid words if none is."""
+    """Return a hint naming the valid word closest to ``word``, or the valid words if none is."""
     valid = sorted(valid)
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"valid are: {', '.join(valid)}."
+    more = f" and {len(valid) - _LISTED} more" if len(valid) > _LISTED else ""
+    return f"valid are: {', '.join(valid[:_LISTED])}{more}."
