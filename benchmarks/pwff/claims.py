@@ -1,0 +1,81 @@
+"""From personal accuracies to claims: paired by client and seed, with standard errors."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.pwff import cases as of
+
+Kept = dict[str, Any]
+Key = tuple[str, str, str]  # row, head, skew
+Rows = Mapping[Key, Mapping[int, Kept]]  # -> seed -> what is kept of a run
+
+
+def paired(rows: Rows, own: Key, other: Key) -> list[float]:
+    """Differences in personal accuracy, of every client of every seed that both rows have."""
+    found = []
+    for seed in sorted(set(rows.get(own, {})) & set(rows.get(other, {}))):
+        mine, theirs = (rows[key][seed]["personal"] for key in (own, other))
+        found += [mine[client] - theirs[client] for client in sorted(mine)]
+    return found
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of a mean; infinite for fewer than two values."""
+    if len(values) < 2:
+        return math.inf
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def mean(rows: Rows, key: Key, figure: str) -> float:
+    """Mean over seeds of a figure of a row."""
+    return statistics.fmean(each[figure] for each in rows[key].values())
+
+
+def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
+    """Return the claims that these rows decide."""
+    found: list[dict[str, Any]] = []
+
+    def add(name: str, what: str, target: str, values: Sequence[float], holds: bool | None) -> None:
+        found.append(
+            {"id": name, "what": what, "target": target, "measured": [round(v, 4) for v in values],
+             "holds": holds, "command": command}
+        )  # fmt: skip
+
+    for head, titles in of.HEADS.items():
+        for skew in of.SKEWS:
+            own = ("PFTT", head, skew)
+            for other in titles[1:]:
+                values = paired(rows, own, (other, head, skew))
+                if not values:
+                    continue
+                gain, error = statistics.fmean(values), standard_error(values)
+                asked = (
+                    head == "frozen"
+                    and skew != "IID"
+                    and other in ("adapter shared", "LoRA shared")
+                )
+                add(f"1-{head}-{skew}-{other}",
+                    f"{head} head, {skew}: PFTT less {other}, personal accuracy (standard error "
+                    f"{error:.4f} over clients and seeds)",
+                    "above two standard errors" if asked else "as measured", [gain],
+                    gain > 2 * error if asked else None)  # fmt: skip
+    own, both = ("PFTT", "frozen", "0.5"), ("both shared", "frozen", "0.5")
+    if own in rows:
+        part = mean(rows, own, "upload_bits") / mean(rows, own, "model_bits")
+        add("2-full", "upload of PFTT / the whole model, frozen head", "<= 0.01", [part],
+            part <= 0.01)  # fmt: skip
+    if own in rows and both in rows:
+        part = mean(rows, own, "upload_bits") / mean(rows, both, "upload_bits")
+        add("2-both", f"upload of PFTT (m = {of.WIDTH}) / everything shared, frozen head",
+            "<= 0.55", [part], part <= 0.55)  # fmt: skip
+    for skew in of.SKEWS:
+        own, both = ("PFTT", "frozen", skew), ("both shared", "frozen", skew)
+        if own in rows and both in rows:
+            lost = mean(rows, own, "personal_global") - mean(rows, both, "accuracy")
+            add(f"3-{skew}", f"frozen head, {skew}: accuracy of PFTT's personal models on all "
+                "texts, less that of everything shared", "as measured", [lost], None)  # fmt: skip
+    return found

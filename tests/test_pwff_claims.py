@@ -1,0 +1,66 @@
+"""Claims on personal tuning are computed as they are worded."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from airtune.experiment import Experiment
+from benchmarks.pwff import cases as of
+from benchmarks.pwff.claims import claims, paired, standard_error
+from benchmarks.pwff.run import page
+
+
+def kept(*personal, upload=100, **more):
+    by_client = {str(client): value for client, value in enumerate(personal)}
+    mean = sum(personal) / len(personal)
+    return {"personal": by_client, "personal_accuracy": mean, "personal_global": 0.6,
+            "accuracy": 0.8, "upload_bits": upload, "model_bits": 20_000, **more}  # fmt: skip
+
+
+def rows(**others):
+    own = {("PFTT", "frozen", "0.5"): {0: kept(0.8, 0.7), 1: kept(0.9, 0.8)}}
+    return own | {(row.replace("_", " "), "frozen", "0.5"): by for row, by in others.items()}
+
+
+def test_differences_are_paired_by_client_and_seed():
+    table = rows(adapter_shared={0: kept(0.7, 0.7), 1: kept(0.7, 0.7)})
+    values = paired(table, ("PFTT", "frozen", "0.5"), ("adapter shared", "frozen", "0.5"))
+    assert values == pytest.approx([0.1, 0.0, 0.2, 0.1])
+    assert standard_error(values) == pytest.approx(0.0408, abs=1e-4)
+    assert standard_error([0.1]) == math.inf
+
+
+def test_two_standard_errors_decide():
+    table = rows(
+        adapter_shared={0: kept(0.7, 0.7), 1: kept(0.7, 0.7)},  # +0.1 at 0.041
+        LoRA_shared={0: kept(0.8, 0.5), 1: kept(0.9, 0.8)},  # +0.05 at 0.05
+        local={0: kept(0.1, 0.1)},
+    )
+    found = {claim["id"]: claim for claim in claims(table, "command")}
+    assert found["1-frozen-0.5-adapter shared"]["holds"] is True
+    assert found["1-frozen-0.5-LoRA shared"]["holds"] is False
+    assert found["1-frozen-0.5-local"]["holds"] is None
+
+
+def test_uploads_are_compared_with_the_model_and_with_everything():
+    table = rows(both_shared={0: kept(0.8, 0.7, upload=180), 1: kept(0.8, 0.7, upload=180)})
+    found = {claim["id"]: claim for claim in claims(table, "command")}
+    assert found["2-full"]["measured"] == [0.005] and found["2-full"]["holds"]
+    assert found["2-both"]["measured"] == [0.5556] and not found["2-both"]["holds"]
+    assert found["3-0.5"]["measured"] == [-0.2]
+    assert "| PFTT | 2 |" in page({"claims": list(found.values()), "machine": "", "command": ""},
+                                  table)  # fmt: skip
+
+
+def test_every_case_is_an_experiment_and_shares_what_its_row_says():
+    shared = Path("nowhere")
+    listed = list(of.cases(shared, [0]))
+    assert len({case.folder for case in listed}) == len(listed) == 3 * 13
+    for case in listed:
+        experiment = Experiment(**case.values)
+        private = experiment.method.private
+        assert (experiment.model.prototypes is not None) == (case.head == "frozen")
+        if case.row != "local":
+            assert ("classifier.*" in private) == (case.head == "private")
+        assert ("*.lora_*" in private) == (case.row in ("PFTT", "only the head shared"))
