@@ -126,7 +126,8 @@ class InProcess:
         if task.diverged:
             problem = "training loss was not finite"
             return Reply(order.client, None, None, task.tokens, problem, diverged=True)
-        client.adapter, client.moments = task.adapter, task.moments
+        client.adapter, client.moments, client.made = task.adapter, task.moments, task.made
+        client.predicted_tokens += task.predicted_tokens
         payload = self._method.upload(client, order.grant)
         if client.state or order.client in self.states:
             self.states.put(order.client, client.state)

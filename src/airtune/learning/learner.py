@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from airtune.learning.config import MachineConfig, TrainConfig
 from airtune.learning.data.examples import Examples
 from airtune.learning.inputs import Inputs
 from airtune.learning.optimiser import Moments
-from airtune.learning.phase import Objective, Pass, Phase
+from airtune.learning.phase import Draft, Maker, Objective, Pass, Phase
 from airtune.learning.prediction import Evaluation, Prediction, evaluation, predict
 from airtune.learning.projections import Taps
 from airtune.learning.shifts import identity, shift_name, shifts
@@ -31,7 +31,8 @@ from airtune.learning.slots import zero_padded
 class Assignment:
     """One client's work of a round; ``adapter`` is replaced by what was learned, shifts stay.
 
-    ``moments`` are those of the optimiser, for phases that go on from them.
+    ``moments`` are those of the optimiser, for phases that go on from them. ``made`` are the notes
+    of each phase that made its data.
     """
 
     client: int
@@ -42,6 +43,8 @@ class Assignment:
     losses: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)  # before clipping
     tokens: int = 0
+    predicted_tokens: int = 0  # to make data
+    made: list[Mapping[str, float]] = field(default_factory=list)
     diverged: bool = False  # a loss or a learned value is not finite
 
     @property
@@ -107,9 +110,14 @@ class Learner:
 
     def _train_cohort(self, cohort: Sequence[Assignment]) -> None:
         slots = self.model.slots
-        slots.load([task.adapter for task in cohort], self._parts(cohort[0].phases))
-        for index in range(len(cohort[0].phases)):
-            self._run_phase(cohort, index)
+        parts = list(self._parts(cohort[0].phases))
+        slots.load([task.adapter for task in cohort], parts)
+        for index, first in enumerate(cohort[0].phases):
+            phases = [task.phases[index] for task in cohort]
+            if first.maker is not None:
+                phases = self._with_data(first.maker, cohort, index)
+                slots.load([task.adapter for task in cohort], parts)  # the maker used the slots
+            self._run_phase(cohort, phases, index)
         for task, adapter, finite in zip(cohort, slots.read(), slots.finite(), strict=True):
             frozen = {shift_name(matrix): t for matrix, t in shifts(task.adapter).items()}
             task.adapter = {**adapter, **frozen}
@@ -124,8 +132,22 @@ class Learner:
             parts.setdefault(key, []).append(name)
         return parts.values()
 
-    def _run_phase(self, cohort: Sequence[Assignment], index: int) -> None:
+    def _with_data(self, maker: Maker, cohort: Sequence[Assignment], index: int) -> list[Phase]:
+        """Return the cohort's phases with what ``maker`` makes from the adapters as they are."""
+        for task, adapter in zip(cohort, self.model.slots.read(), strict=True):
+            task.adapter = {**task.adapter, **adapter}  # shifts stay
         phases = [task.phases[index] for task in cohort]
+        drafts = [
+            Draft(task.client, task.round, index, task.adapter, phase.data, phase.constants)
+            for task, phase in zip(cohort, phases, strict=True)
+        ]
+        made = maker(self.model, drafts)
+        for task, each in zip(cohort, made, strict=True):
+            task.predicted_tokens += each.tokens
+            task.made.append(each.notes)
+        return [replace(phase, data=m.examples) for phase, m in zip(phases, made, strict=True)]
+
+    def _run_phase(self, cohort: Sequence[Assignment], phases: Sequence[Phase], index: int) -> None:
         slots, first = self.model.slots, phases[0]
         blocks = [block for block in slots.blocks if _trains(first, block.names[0])]
         if not blocks:
@@ -228,7 +250,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _recipe(task: Assignment) -> tuple[object, ...]:
     """Return what kind of work a task is: how long it takes, but for its size."""
-    phases = ((p.objective, p.trains, p.goes_on, *p.constants) for p in task.phases)
+    phases = ((p.objective, p.trains, p.goes_on, p.maker, *p.constants) for p in task.phases)
     return (frozenset(task.moments), frozenset(shifts(task.adapter)), *phases)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,38 @@ Objective = Callable[[Pass], Tensor]
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A client at the beginning of a phase: what the data of that phase is made of.
+
+    ``index`` is the phase's number, ``data`` and ``constants`` are those of the phase.
+    """
+
+    client: int
+    round: int
+    index: int
+    adapter: Mapping[str, Tensor]
+    data: Examples
+    constants: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a phase learns from: answers to prompts, say.
+
+    ``tokens`` went through the model without training to make it, and are charged as computing;
+    ``notes`` are what the method may want to know of it.
+    """
+
+    examples: Examples
+    tokens: int
+    notes: Mapping[str, float] = field(default_factory=dict)
+
+
+# Makes the data of clients that share passes, each from its own draft: whoever is beside it.
+Maker = Callable[["AdaptedModel", Sequence[Draft]], Sequence[Made]]
+
+
+@dataclass(frozen=True)
 class Phase:
     """``steps`` optimiser steps on ``data`` towards ``objective``.
 
@@ -57,7 +89,8 @@ class Phase:
     ``constants`` are what the objective needs of this client beside its rows: an anchor, a weight.
     Where shapes differ between clients they are padded with zeros, as adapters are.
     ``batch_size`` is the configuration's if None. With ``goes_on`` the optimiser goes on from the
-    client's last phase that did, of this round or an earlier one, instead of starting anew.
+    client's last phase that did, of this round or an earlier one, instead of starting anew. With
+    ``maker`` the phase learns from what that makes of ``data`` and of the adapter at its beginning.
     """
 
     data: Examples
@@ -68,6 +101,7 @@ class Phase:
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     batch_size: int | None = None
     goes_on: bool = False
+    maker: Maker | None = None
 
 
 def supervised(step: Pass) -> Tensor:

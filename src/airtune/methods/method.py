@@ -97,6 +97,7 @@ class Client:
     ``heard`` is the broadcast, ``public`` the texts that everybody has, in this client's tokens;
     ``learner`` makes predictions with the adapter, ``moments`` are those of its optimiser.
     ``notes`` go into the ledger beside the upload; ``problem`` says there why nothing was sent.
+    ``made`` are the notes of its phases that made their own data.
     """
 
     index: int
@@ -109,6 +110,7 @@ class Client:
     state: State = field(default_factory=dict)
     moments: Moments = field(default_factory=dict)
     notes: dict[str, float | str] = field(default_factory=dict)
+    made: Sequence[Mapping[str, float]] = ()
     problem: str | None = None
     predicted_tokens: int = 0
 

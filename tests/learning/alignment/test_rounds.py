@@ -3,6 +3,7 @@
 import shutil
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -13,8 +14,9 @@ from airtune.learning.alignment.generation import Request, Sampling, generate
 from airtune.learning.alignment.scoring import log_probs
 from airtune.learning.backbone import load_backbone
 from airtune.learning.config import AdapterConfig, MachineConfig, ModelConfig, TrainConfig
+from airtune.learning.data.examples import pack
 from airtune.learning.learner import Assignment, Learner
-from airtune.learning.phase import Phase
+from airtune.learning.phase import Made, Phase
 
 PROMPTS = [[1, 20, 30], [1, 44, 5, 60, 71], [1, 9]]
 SAMPLING = Sampling(samples=8, tokens=10, stop=(7,))
@@ -38,33 +40,39 @@ def reward(model, answers):
     return (liked[answers.tokens] & answers.mask).sum(1) / answers.mask.sum(1)
 
 
+def answer(model, drafts):
+    """Make each client's answers, with their advantages, from the adapter that it has now."""
+    requests = [
+        Request(d.adapter, PROMPTS, range(len(PROMPTS)), (d.client, d.round, d.index))
+        for d in drafts
+    ]
+    made = []
+    for own in generate(model, requests, SAMPLING, seed=3):
+        gained = reward(model, own)
+        advantage = losses.group_advantages(gained.view(1, len(PROMPTS), -1), "batch")
+        make = partial(own.examples, 0, 64, {"advantage": advantage.flatten()})
+        reference = log_probs(model, make(), None)
+        examples = make({"old": own.log_probs})
+        examples.corpus.token_columns["reference"] = reference
+        made.append(Made(examples, int(own.mask.sum()), {"reward": float(gained.mean())}))
+    return made
+
+
 def run(learner, clients, steps):
     """Let clients take GRPO steps on their own answers; return adapters and mean rewards."""
-    model = learner.model
-    adapters = {client: dict(model.initial) for client in clients}
-    rewards = {client: [] for client in clients}
-    moments = {client: {} for client in clients}
-    for step in range(steps):
-        requests = [
-            Request(adapters[c], PROMPTS, range(len(PROMPTS)), (c, 0, step)) for c in clients
-        ]
-        tasks = []
-        for client, own in zip(clients, generate(model, requests, SAMPLING, seed=3), strict=True):
-            gained = reward(model, own)
-            rewards[client].append(float(gained.mean()))
-            advantage = losses.group_advantages(gained.view(1, len(PROMPTS), -1), "batch")
-            make = partial(own.examples, 0, 64, {"advantage": advantage.flatten()})
-            reference = log_probs(model, make(), None)
-            examples = make({"old": own.log_probs})
-            examples.corpus.token_columns["reference"] = reference
-            phase = Phase(examples, grpo, 1, batch_size=len(examples), goes_on=True)
-            tasks.append(Assignment(client, step, adapters[client], [phase], moments[client]))
-        for _ in learner.train(tasks):
-            pass
-        for task in tasks:
-            assert not task.diverged
-            adapters[task.client], moments[task.client] = task.adapter, task.moments
-    return adapters, rewards
+    prompts = pack(PROMPTS, np.zeros(len(PROMPTS), dtype=np.int64), "causal", 0, 64)
+    rows = len(PROMPTS) * SAMPLING.samples
+    phase = Phase(prompts, grpo, 1, batch_size=rows, goes_on=True, maker=answer)
+    tasks = [Assignment(c, 0, dict(learner.model.initial), [phase] * steps) for c in clients]
+    for _ in learner.train(tasks):
+        pass
+    for task in tasks:
+        assert not task.diverged
+        assert 8 * steps <= task.predicted_tokens <= steps * rows * SAMPLING.tokens
+    return (
+        {task.client: task.adapter for task in tasks},
+        {task.client: [notes["reward"] for notes in task.made] for task in tasks},
+    )
 
 
 @pytest.fixture(scope="module")
