@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,6 +41,19 @@ class Pass:
     def adapter(self) -> dict[str, Tensor]:
         """Return the adapters' tensors by name, [S, ...]; a penalty on them has gradients."""
         return self.model.slots.active()
+
+    def gradients(self, loss: Tensor, again: bool = False) -> dict[str, Tensor]:
+        """Return the gradient of each slot's loss [S] in what trains, by name, [S, ...].
+
+        ``again`` keeps the pass for another gradient.
+        """
+        return self.model.slots.gradients(loss, again)
+
+    def along(self, gradients: Mapping[str, Tensor], loss: Tensor) -> Tensor:
+        """Return ``loss`` [S] as a number whose gradient is this one, and not its own."""
+        own = self.adapter()
+        pull = torch.stack([(own[n] * g).flatten(1).sum(1) for n, g in gradients.items()]).sum(0)
+        return pull - pull.detach() + loss.detach()
 
 
 # One loss per client slot, [S]. It must depend on a slot's rows, constants and adapter only; then

@@ -182,6 +182,23 @@ class Slots:
             return dict(self.parameters)
         return {name: parameter[indices] for name, parameter in self.parameters.items()}
 
+    def gradients(self, loss: Tensor, again: bool) -> dict[str, Tensor]:
+        """Return the gradient of the current pass's losses [slots] in what trains, [slots, ...].
+
+        ``again`` keeps the pass for another gradient.
+        """
+        trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
+        found = torch.autograd.grad(
+            loss.sum(), list(trained.values()), retain_graph=again, allow_unused=True
+        )
+        indices, gradients = self._active.indices, {}
+        for (name, parameter), gradient in zip(trained.items(), found, strict=True):
+            whole = torch.zeros_like(parameter) if gradient is None else gradient
+            if not self.stacked:
+                whole = whole.unsqueeze(0)
+            gradients[name] = whole if indices is None else whole[indices]
+        return gradients
+
     @contextmanager
     def only(self, indices: Tensor | None) -> Iterator[None]:
         """Within, the rows of a forward pass belong to these slots."""

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.alignment import losses
 from airtune.learning.alignment.generation import Request, Sampling, generate
+from airtune.learning.alignment.policy import Policy
 from airtune.learning.alignment.scoring import log_probs
 from airtune.learning.backbone import load_backbone
 from airtune.learning.config import AdapterConfig, MachineConfig, ModelConfig, TrainConfig
@@ -20,18 +21,6 @@ from airtune.learning.phase import Made, Phase
 
 PROMPTS = [[1, 20, 30], [1, 44, 5, 60, 71], [1, 9]]
 SAMPLING = Sampling(samples=8, tokens=10, stop=(7,))
-
-
-def grpo(step):
-    """PPO's clipped surrogate on GRPO's advantages, and a penalty on the divergence."""
-    found, mask = losses.answer_log_probs(step.logits(), step.batch["labels"])
-    shape = step.slots, -1, mask.shape[1]
-    found, mask, old, reference = (
-        x.view(shape) for x in (found, mask, step.batch["old"], step.batch["reference"])
-    )
-    advantages = step.batch["advantage"].view(step.slots, -1, 1)
-    each = losses.clipped_surrogate(found, old, advantages, mask, 0.2)
-    return losses.sequence_mean(each + 0.02 * losses.kl_estimate(found, reference, mask), mask)
 
 
 def reward(model, answers):
@@ -62,7 +51,9 @@ def run(learner, clients, steps):
     """Let clients take GRPO steps on their own answers; return adapters and mean rewards."""
     prompts = pack(PROMPTS, np.zeros(len(PROMPTS), dtype=np.int64), "causal", 0, 64)
     rows = len(PROMPTS) * SAMPLING.samples
-    phase = Phase(prompts, grpo, 1, batch_size=rows, goes_on=True, maker=answer)
+    phase = Phase(
+        prompts, Policy(clip=0.2, kl=0.02), 1, batch_size=rows, goes_on=True, maker=answer
+    )
     tasks = [Assignment(c, 0, dict(learner.model.initial), [phase] * steps) for c in clients]
     for _ in learner.train(tasks):
         pass
