@@ -157,6 +157,11 @@ def test_a_client_that_is_not_there_is_refused(small, tmp_path):
 @pytest.mark.parametrize(
     ("method", "sections", "words"),
     [
+        (
+            PFTT | {"order": "alternate"},
+            {"train": {"local_steps": 1}},
+            r"method.order: alternate halves train.local_steps",
+        ),
         (PFTT, {"task": "causal"}, r"method.private: all that trains is private, so pftt"),
         (PFTT | {"ranks": [4, 5]}, {}, r"method.ranks: 5 is above adapter.rank, 4"),
         (

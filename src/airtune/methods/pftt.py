@@ -74,6 +74,11 @@ class Pftt(FedProx):
                 "share; use adapter.kind lora+bottleneck, or fedavg with method.private ['*'] to "
                 "let clients learn alone."
             )
+        if config.order == "alternate" and setup.train.local_steps < 2:
+            raise UserError(
+                "method.order: alternate halves train.local_steps, and 1 has no half; give 2 or "
+                "more, or train jointly."
+            )
         self._ranks = self._chosen_ranks()
 
     def receive(self, client: Client, payload: Any) -> None:
