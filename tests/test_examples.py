@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,20 @@ def test_an_example_begins_with_its_command_and_runs(path, tmp_path, request):
     run = airtune.run(read_experiment(path, overrides), tmp_path / "run")
     assert run.summary["rounds"] == 1
     assert run.history["accuracy"].notna().all()
+
+
+def test_the_baselines_that_an_example_names_are_experiments():
+    """Each comment line with --set behind its title, as a shell would read it."""
+    found = []
+    path = EXAMPLES[0].parent / "pftt.yaml"
+    for line in path.read_text().splitlines():
+        if line.startswith("#   ") and "--set" in line and "airtune run" not in line:
+            words = shlex.split(line[line.index("--set") :])
+            assert words[::2] == ["--set"] * (len(words) // 2)
+            found.append(read_experiment(path, words[1::2]))
+    assert [each.method.name for each in found] == ["fedavg", "fedavg", "pftt", "fedavg"]
+    assert found[1].adapter.kind == "bottleneck"
+    assert found[3].method.private == ["*"]
 
 
 def test_the_quickstart_is_the_empty_experiment():

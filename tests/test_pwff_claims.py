@@ -33,8 +33,8 @@ def test_differences_are_paired_by_client_and_seed():
 
 def test_two_standard_errors_decide():
     table = rows(
-        adapter_shared={0: kept(0.7, 0.7), 1: kept(0.7, 0.7)},  # +0.1 at 0.041
-        LoRA_shared={0: kept(0.8, 0.5), 1: kept(0.9, 0.8)},  # +0.05 at 0.05
+        adapter_shared={0: kept(0.7, 0.6), 1: kept(0.78, 0.66)},  # +0.115 at 0.01, seeds 0.015
+        LoRA_shared={0: kept(0.65, 0.55), 1: kept(0.89, 0.79)},  # +0.08 at 0.04, over seeds 0.07
         local={0: kept(0.1, 0.1)},
     )
     found = {claim["id"]: claim for claim in claims(table, "command")}

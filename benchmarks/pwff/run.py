@@ -74,10 +74,10 @@ def page(results: dict[str, Any], rows: Rows) -> str:
     parts = [
         "# Personal tuning\n",
         f"Measured on {results['machine']} by `{results['command']}`; this page is written by it. "
-        "Banking77 on MiniLM, ten clients of about 200 training texts, 16 rounds of 5 steps. "
-        "Personal accuracy is that of each client's own model on its own 800 test texts, the same "
-        "for all rows of a seed; global accuracy that of the server's model on all test texts, "
-        "and of the clients' own models on 500 of them.\n",
+        "Banking77 on MiniLM, ten clients of some 200 training texts on average, 16 rounds of 5 "
+        "steps. Personal accuracy is that of each client's own model on its own test texts, some "
+        "800 on average and the same for all rows of a head, skew and seed; global accuracy that "
+        "of the server's model on all test texts, and of the clients' own models on 500 of them.\n",
         "| id | what | target | measured | holds |",
         "|---|---|---|---|---|",
     ]

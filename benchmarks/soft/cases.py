@@ -109,8 +109,11 @@ EASY: list[Row] = [
     ("ten examples a class: SOFT 25 %", QUARTER, _TEN),
     ("ten examples a class: soft_coded", {"name": "soft_coded", "control": "none"}, _TEN),
 ]
-# The short profile, three seeds: what the claims rest on.
-SHORT = (IDEAL_ROW, SOFT, SVD, SMALL, CODED, FOUR_BITS, LIMITED, CODED_LIMITED)
+# The budgets of latency that rows are to keep, in seconds.
+BUDGETS = dict.fromkeys((SCHEDULED, LIMITED, FOUR_BITS, OWN_RATIO, ROUND, CODED_LIMITED), 0.35)
+BUDGETS[CODED_SCHEDULED] = 0.12
+# The short profile, three seeds: the main rows.
+SHORT = (IDEAL_ROW, SOFT, SVD, SMALL, CODED, SCHEDULED, FOUR_BITS, LIMITED, CODED_LIMITED)
 # A decoder and instructions, clients IID; first seed.
 DECODER: list[Row] = [
     ("decoder: ideal", {"name": "fedavg"}, IDEAL),

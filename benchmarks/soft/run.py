@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.soft.run --shared ../shared
 
 Runs go two at a time, one thread each; those that are in --keep already are read, not repeated.
-``--short`` runs the rows that the claims rest on, three seeds.
+``--short`` runs the main rows, three seeds, and writes beside the runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder of data/ and models/")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--short", action="store_true", help="the rows that claims rest on")
+    parser.add_argument(
+        "--short", action="store_true", help="the main rows; its page goes to --keep"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="where the run directories go or are")
     parser.add_argument("--page", action="store_true", help="write the page of what is in --keep")
@@ -48,8 +50,10 @@ def main() -> None:
     if not found:
         raise SystemExit("nothing is measured yet.")
     results = page.results(found, COMMAND, runs.machine(), runs.versions())
-    runs.write(results, HERE / "results.json")
-    page.write(results, HERE)
+    target = keep if arguments.short else HERE
+    runs.write(results, target / "results.json")
+    page.write(results, target)
+    print(target / "README.md")
 
 
 if __name__ == "__main__":

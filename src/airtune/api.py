@@ -16,7 +16,7 @@ from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
 from airtune.federation.ledger import plain
 from airtune.federation.records import RoundRow
-from airtune.federation.session import Session
+from airtune.federation.session import Session, personal_adapter
 from airtune.learning.export import write_adapter
 from airtune.results import Run, unfinished
 
@@ -91,9 +91,8 @@ def _export_personal(source: Run, client: str, target: Path) -> None:
     if client not in names:
         raise UserError(f"--client: there is no client '{client}'; {nearest(client, names)}")
     index = names.index(client)
-    progress = session(parts, source.experiment, source.path)
-    model = parts.clients.kind(index).learner.model
-    write_adapter(model, progress.personal_adapter(index), parts.table.classes, target)
+    own = personal_adapter(source.path, parts.method, parts.clients, index)
+    write_adapter(parts.clients.kind(index).learner.model, own, parts.table.classes, target)
 
 
 def _finish(target: Path, experiment: Experiment, parts: Parts, progress: Session) -> None:

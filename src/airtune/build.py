@@ -61,8 +61,8 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
         table = load_table(experiment.data, seed, method_class.needs_public)
     if table.preferences and not method_class.learns_preferences:
         raise UserError(
-            f"data.chosen: '{experiment.method.name}' would learn rejected answers too; name a "
-            "method that learns from preferences, or give the chosen ones as data.response."
+            f"data.chosen: '{experiment.method.name}' would learn rejected answers too, and no "
+            "method learns from preferences yet; give the chosen ones as data.response."
         )
     table, shots = take_shots(table, _shots(experiment), seed)
     shares = partition(table.train, experiment.clients, seed)
@@ -293,7 +293,7 @@ class _PlannedSeconds:
         rows = min(batch_size, len(data))
         rng = keyed.generator(self._experiment.seed, "planned length", client)
         draws = rng.integers(len(data), size=(_DRAWS, rows))
-        return rows * float(data.padded_lengths(draws).mean())
+        return rows * data.sequences * float(data.padded_lengths(draws).mean())
 
 
 def _personal_tests(experiment: Experiment, shares: Shares) -> dict[int, np.ndarray]:

@@ -22,7 +22,9 @@ QUICK = {"warm_up_steps": 1, "public_steps": 2, "server_steps": 3}
 
 def quick(name):
     known = registry.find(name).Config.model_fields
-    return {"name": name} | {key: value for key, value in QUICK.items() if key in known}
+    # Of plain LoRA PFTT has something to share only if a factor travels.
+    own = {"private": ["*.lora_B.*"]} if name == "pftt" else {}
+    return {"name": name} | own | {key: value for key, value in QUICK.items() if key in known}
 
 
 METHODS = [quick(name) for name in registry.names()]

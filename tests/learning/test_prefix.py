@@ -1,5 +1,7 @@
 """Hidden states that are looked up are those that would be computed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from airtune.experiment import Experiment
 from airtune.learning import prefix
 from airtune.learning.config import MachineConfig
 from airtune.learning.learner import Assignment, Learner
-from airtune.learning.phase import Phase, supervised
+from airtune.learning.phase import Made, Phase, supervised
 
 
 def trained(parts, gigabytes, cohort=3):
@@ -106,6 +108,46 @@ def test_states_of_earlier_runs_keep_to_the_limit(small, data_files):
     assert [each is states for each in kept.values()] == [False]
     trained(parts, 1e-9)  # mapped, so not kept
     assert len(kept) == 1
+
+
+def test_texts_cut_elsewhere_are_other_texts(small):
+    """The same tokens under another limit are padded to another length."""
+    runs = {}
+    for limit in (12, 16):
+        parts = build(Experiment(**small(adapter={"top_layers": 1}, model={"max_tokens": limit})))
+        parts.backbone.hidden.clear()
+        runs[limit], _ = trained(parts, 1.0)
+    parts = build(Experiment(**small(adapter={"top_layers": 1}, model={"max_tokens": 12})))
+    after, _ = trained(parts, 1.0)  # behind the run with 16
+    assert len(parts.backbone.hidden) == 2
+    for one, two in zip(runs[12], after, strict=True):
+        assert all(torch.equal(one.adapter[n], two.adapter[n]) for n in one.adapter)
+
+
+def test_data_that_a_phase_made_leaves_no_states_behind(small):
+    parts = build(Experiment(**small("causal", adapter={"top_layers": 1})))
+    parts.backbone.hidden.clear()
+    data = parts.clients.data
+
+    def again(model, drafts):
+        """Each client's own texts in a corpus of its own."""
+        del model
+        return [
+            Made(replace(d.data, corpus=replace(d.data.corpus, tokens=d.data.corpus.tokens.copy())),
+                 0)
+            for d in drafts
+        ]  # fmt: skip
+
+    for gigabytes in (1.0, 1e-9):
+        machine = MachineConfig(cohort=3, prefix_cache_gb=gigabytes)
+        learner = Learner(parts.model, parts.learner.config, 0, machine)
+        phases = [Phase(data[0], supervised, 1, maker=again)] * 3
+        tasks = [Assignment(c, 1, dict(parts.model.initial), phases) for c in range(3)]
+        list(learner.train(tasks))
+        cache = learner._inputs._cache
+        assert cache.seconds > 0.0
+        assert (cache._states, cache._tokens, cache._in_memory) == ({}, [], 0)
+        assert not parts.backbone.hidden
 
 
 def test_the_bytes_do_not_depend_on_cohort_or_order(small):

@@ -42,14 +42,19 @@ class ClientStates:
 
         Raises UserError if a file is missing.
         """
+        if index is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.read_from(folder, index)
+        self.clean()
+
+    def read_from(self, folder: Path, index: Tensor | None) -> None:
+        """Take states from ``folder`` and change nothing there; raise UserError as ``open``."""
         self._folder = folder
         self._held.clear()
         self._changed.clear()
         self._held_bytes = 0
         self._files = {} if index is None else dict(index.T.tolist())
-        if index is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
         for number in set(self._files.values()):
             if not self._path(number).exists():
                 raise UserError(
@@ -57,7 +62,6 @@ class ClientStates:
                     "needs; copy the whole run directory, or start again with another --out."
                 )
         self._last_file = max(self._files.values(), default=0)
-        self.clean()
 
     def __contains__(self, client: int) -> bool:
         return client in self._held or client in self._files

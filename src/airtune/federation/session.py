@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from airtune.errors import UserError
 from airtune.federation import checkpoint
 from airtune.federation.evaluation import Evaluator, Score
 from airtune.federation.in_process import InProcess
@@ -45,7 +46,7 @@ class Session:
         self.round = -1 if saved is None else int(saved["round"])
         self.wall_seconds = 0.0 if saved is None else float(saved["wall_seconds"])
         self.personal: dict[int, float] = {} if saved is None else saved["personal"]
-        self.untrained: dict[int, float] = {} if saved is None else saved["untrained"]
+        self.untrained: dict[int, float] = {} if saved is None else saved.get("untrained", {})
         self._state = method.start() if saved is None else saved["state"]
         clients.open(folder / "checkpoint" / "clients", None if saved is None else saved["clients"])
         runner.clock.now = 0.0 if saved is None else saved["now"]
@@ -55,11 +56,6 @@ class Session:
     def adapter(self) -> Adapter:
         """The server's model as it is now."""
         return self._method.model(self._state)
-
-    def personal_adapter(self, client: int) -> Adapter:
-        """Return the model that a client would use if it heard the server now."""
-        message = encode(self._method.broadcast(self._state, Plan(self.round, {}, {})))
-        return self._clients.personal_adapter(client, self.round, message)
 
     def rounds(self) -> Iterator[RoundRow]:
         """Run what is left of the experiment, yielding each round when it is safely on disk.
@@ -117,3 +113,20 @@ class Session:
             },
         )
         self._clients.states.clean()
+
+
+def personal_adapter(folder: Path, method: Method, clients: InProcess, client: int) -> Adapter:
+    """Return the model that a client would use after the last checkpoint in a run directory.
+
+    Nothing is written there. Raises UserError where there is no checkpoint.
+    """
+    path = folder / "checkpoint" / "state.safetensors"
+    saved = checkpoint.load(path)
+    if saved is None:
+        raise UserError(
+            f"--client: '{path}' is missing, and with it what clients keep; copy the whole run "
+            "directory, or leave --client out for the server's model."
+        )
+    clients.states.read_from(folder / "checkpoint" / "clients", saved["clients"])
+    message = encode(method.broadcast(saved["state"], Plan(saved["round"], {}, {})))
+    return clients.personal_adapter(client, saved["round"], message)

@@ -31,6 +31,11 @@ class Inputs:
         if self._cache is not None and len(examples):
             self._cache.fill(examples, rows, self._device)
 
+    def forget(self, examples: Examples) -> None:
+        """Drop the hidden states of examples that will not be seen again."""
+        if self._cache is not None:
+            self._cache.forget(examples.corpus)
+
     def batch(self, group: Group) -> dict[str, Tensor]:
         """Return a group's batch on the device."""
         batch = group.corpus.batch(group.rows, group.length)

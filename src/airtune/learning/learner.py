@@ -118,6 +118,9 @@ class Learner:
                 phases = self._with_data(first.maker, cohort, index)
                 slots.load([task.adapter for task in cohort], parts)  # the maker used the slots
             self._run_phase(cohort, phases, index)
+            if first.maker is not None:
+                for phase in phases:
+                    self._inputs.forget(phase.data)
         for task, adapter, finite in zip(cohort, slots.read(), slots.finite(), strict=True):
             frozen = {shift_name(matrix): t for matrix, t in shifts(task.adapter).items()}
             task.adapter = {**adapter, **frozen}

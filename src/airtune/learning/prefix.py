@@ -135,9 +135,10 @@ class States:
     values: Tensor
     known: np.ndarray
     blocks: np.ndarray
+    mapped: bool = False  # from a file
 
 
-Earlier = dict[tuple[int, bytes], States]  # by the first layer that trains, and a digest of tokens
+Earlier = dict[tuple[object, ...], States]  # by the first layer that trains, and the texts
 
 
 class PrefixCache:
@@ -192,11 +193,11 @@ class PrefixCache:
         shape, dtype = (len(corpus.tokens), self.prefix.width), self.prefix.dtype
         size = shape[0] * shape[1] * dtype.itemsize
         if self._in_memory + size > self._memory_bytes:
-            return States(_mapped(shape, dtype), known, blocks)
+            return States(_mapped(shape, dtype), known, blocks, mapped=True)
         self._in_memory += size
-        key = self.prefix.first, _digest(corpus)
+        key = self._key(corpus)
         before = self._earlier.pop(key, None)
-        # Other texts' states go, the oldest first: all together keep to the limit.
+        # Other texts' states go, the oldest first: what is kept for later runs has that limit, too.
         while self._earlier and self._kept() + size > self._memory_bytes:
             del self._earlier[next(iter(self._earlier))]
         # A copy: the run that made them may go on.
@@ -207,6 +208,21 @@ class PrefixCache:
         )
         self._earlier[key] = made
         return made
+
+    def forget(self, corpus: Corpus) -> None:
+        """Drop the states of a corpus that will not be seen again."""
+        states = self._states.pop(id(corpus.tokens), None)
+        if states is None:
+            return
+        self._tokens = [tokens for tokens in self._tokens if tokens is not corpus.tokens]
+        if self._earlier.get(self._key(corpus)) is states:
+            del self._earlier[self._key(corpus)]
+        if not states.mapped:
+            self._in_memory -= states.values.numel() * states.values.itemsize
+
+    def _key(self, corpus: Corpus) -> tuple[object, ...]:
+        # How far a block is padded decides its states' last digits.
+        return self.prefix.first, corpus.cap, corpus.pad, _digest(corpus)
 
     def _kept(self) -> int:
         return sum(e.values.numel() * e.values.itemsize for e in self._earlier.values())

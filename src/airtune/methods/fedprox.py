@@ -33,7 +33,7 @@ class FedProx(Method):
 
     def phase(self, client: Client, steps: int, trains: tuple[str, ...] = ("*",)) -> Phase:
         """Return training of the tensors that ``trains`` names, held to what came down."""
-        if self.config.proximal == 0.0:
-            return Phase(client.data, supervised, steps, trains)
         held = anchors(client.adapter, self.shared(client.adapter))
+        if self.config.proximal == 0.0 or not held:
+            return Phase(client.data, supervised, steps, trains)
         return Phase(client.data, Proximal(self.config.proximal), steps, trains, constants=held)

@@ -68,11 +68,16 @@ class Pftt(FedProx):
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError where nothing is shared, or ranks are chosen for LoRA that travels."""
         super().__init__(config, setup)
-        if not self.shared(setup.initial):
+        if set(self.shared(setup.initial)) <= set(setup.server.model.head_names):
             raise UserError(
-                f"method.private: all that trains is private, so {config.name} has nothing to "
-                "share; use adapter.kind lora+bottleneck, or fedavg with method.private ['*'] to "
-                "let clients learn alone."
+                f"method.private: all adapters are private, so {config.name} has none to share; "
+                "use adapter.kind lora+bottleneck, or fedavg with such method.private: ['*'] lets "
+                "clients learn alone."
+            )
+        if config.order == "alternate" and all(map(self.is_shared, setup.initial)):
+            raise UserError(
+                "method.order: alternate trains the private tensors first, and none is private; "
+                "train jointly."
             )
         if config.order == "alternate" and setup.train.local_steps < 2:
             raise UserError(

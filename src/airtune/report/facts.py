@@ -70,7 +70,7 @@ def _learned(view: RunView) -> list[Fact]:
             Fact("Perplexity", _change(start, said["perplexity"], digits), "less is better")
         )
         if known(said.get("personal_loss")):
-            before = math.exp(floats(untrained, "personal_loss").max())
+            before = math.exp(min(floats(untrained, "personal_loss").max(), 700.0))
             change = _change(before, math.exp(min(said["personal_loss"], 700.0)), digits)
             facts.append(Fact("Personal perplexity", change, "each client on its own data"))
     return facts

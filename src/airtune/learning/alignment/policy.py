@@ -27,9 +27,10 @@ class Answered:
     mask: Tensor
 
     @classmethod
-    def of(cls, step: Pass) -> Answered:
-        """Run the model over a pass's answers."""
-        found, mask = losses.answer_log_probs(step.logits(), step.batch["labels"])
+    def of(cls, step: Pass, temperature: float) -> Answered:
+        """Run the model over a pass's answers, which were drawn at this temperature."""
+        logits, labels = step.logits(), step.batch["labels"]
+        found, mask = losses.answer_log_probs(logits, labels, temperature)
         shape = step.slots, -1, mask.shape[1]
         old, reference = (step.batch[name].view(shape) for name in ("old", "reference"))
         return cls(found.view(shape), old, reference, mask.view(shape))
@@ -52,10 +53,11 @@ class Policy:
 
     clip: float = 0.2
     kl: float = 0.05
+    temperature: float = 1.0
 
     def __call__(self, step: Pass) -> Tensor:
         """Return each slot's loss, [slots]."""
-        return Answered.of(step).loss(step.batch["advantage"], self.clip, self.kl)
+        return Answered.of(step, self.temperature).loss(step.batch["advantage"], self.clip, self.kl)
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ class TwoRewards:
     kl: float = 0.05
     kappa: float = 1.0
     absolute: bool = False
+    temperature: float = 1.0
 
     def __call__(self, step: Pass) -> Tensor:
         """Return each slot's loss, [slots]; its gradient is the chosen direction."""
-        answered = Answered.of(step)
+        answered = Answered.of(step, self.temperature)
         first, second = (
             answered.loss(advantages, self.clip, self.kl)
             for advantages in step.batch["advantages"].unbind(1)
