@@ -101,7 +101,8 @@ def test_the_report_of_a_run_opens_in_a_browser(airtune, description, browse):
     dom, errors = browse(airtune.home / "runs" / "small" / "report.html")
     assert errors == []
     figures = dom.count('class="plotly-graph-div')
-    assert figures == 3 + 3  # accuracy against bits, seconds, joules; fate, SNR, grant
+    # Accuracy against bits, seconds, joules; fate, SNR, grant; clients before and after.
+    assert figures == 3 + 3 + 1
     assert dom.count('<svg class="main-svg"') >= figures
 
 

@@ -24,14 +24,26 @@ def trained(parts, cohort, steps, config=None):
     return tasks
 
 
-@pytest.mark.parametrize("task", ["classification", "causal"])
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
-def test_any_cohort_gives_the_bytes_of_one_by_one_training(small, task, optimiser):
+@pytest.mark.parametrize(
+    ("task", "optimiser", "adapter"),
+    [
+        ("classification", "adamw", {}),
+        ("classification", "sgd", {}),
+        ("causal", "adamw", {}),
+        ("causal", "sgd", {}),
+        # A vector where else a matrix is: libraries have kernels of their own for those.
+        ("classification", "adamw", {"rank": 1}),
+        ("causal", "sgd", {"rank": 1}),
+        ("classification", "sgd", {"kind": "bottleneck", "bottleneck": 1}),
+    ],
+)
+def test_any_cohort_gives_the_bytes_of_one_by_one_training(small, task, optimiser, adapter):
     # Unequal sizes (batches of unequal rows), lengths and step counts: nothing may leak across.
     parts = build(
         Experiment(
             **small(
                 task,
+                adapter=adapter,
                 clients={"partition": "quantity", "alpha": 0.7},
                 train={"optimiser": optimiser, "weight_decay": 0.1, "batch_size": 16},
             )

@@ -56,6 +56,7 @@ class SlotLinear(nn.Module):
         self._turned = isinstance(linear, Conv1D)
         sizes = linear.weight.shape if isinstance(linear, Conv1D) else linear.weight.shape[::-1]
         self.in_features, self.out_features = sizes
+        self._thin = 1 in sizes
         self.weight = nn.Parameter(linear.weight.detach().float().unsqueeze(0))
         bias = None
         if linear.bias is not None:
@@ -69,11 +70,12 @@ class SlotLinear(nn.Module):
         weight = self.active(self.weight)
         rows = self.divide(x, weight)
         matrix = weight if self._turned else weight.mT
-        if self.bias is None:
-            y = torch.bmm(rows, matrix)
-        else:
-            y = torch.baddbmm(self.active(self.bias).unsqueeze(1), rows, matrix)
-        y = y.view(*x.shape[:-1], self.out_features)
+        bias = None if self.bias is None else self.active(self.bias).unsqueeze(1)
+        if self._thin:
+            rows, matrix = paired(rows, 2), paired(paired(matrix, 1), 2)
+            bias = None if bias is None else paired(bias, 2)
+        y = torch.bmm(rows, matrix) if bias is None else torch.baddbmm(bias, rows, matrix)
+        y = y[..., : self.out_features].reshape(*x.shape[:-1], self.out_features)
         return y.to(x.dtype) if self._back else y
 
     def divide(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -85,6 +87,15 @@ class SlotLinear(nn.Module):
         return parameter if self._active.indices is None else parameter[self._active.indices]
 
 
+def paired(x: Tensor, dim: int) -> Tensor:
+    """Return ``x`` with zeros beside what stands alone along ``dim``.
+
+    A product with a vector takes another kernel for one slot than for several, and its sums another
+    order; a product with a matrix of two columns does not.
+    """
+    return x if x.shape[dim] > 1 else torch.cat([x, torch.zeros_like(x)], dim)
+
+
 def low_rank(
     base: Callable[[Tensor], Tensor],
     down: SlotLinear,
@@ -94,6 +105,7 @@ def low_rank(
     shift: Shift,
 ) -> Callable[..., Tensor]:
     """Return ``x -> base(x) + x shift^T + scale * up(down(x))``, each sum in its product."""
+    thin = down.out_features == 1
 
     def forward(x: Tensor, *ignored: object, **options: object) -> Tensor:
         y = base(x)
@@ -103,9 +115,11 @@ def low_rank(
         if shift.weight is not None:
             moved = torch.addmm(start.flatten(0, 1), rows.flatten(0, 1), shift.weight.mT)
             start = moved.view(start.shape)
+        if thin:
+            a, b = paired(a, 1), paired(b, 2)
         inner = torch.bmm(rows, a.mT)
         if tap.open:
-            tap.read = inner
+            tap.read = inner[..., :1] if thin else inner
         sum_ = torch.baddbmm(start, inner, b.mT, alpha=scale)
         return sum_.view(y.shape).to(y.dtype)
 
