@@ -62,7 +62,7 @@ def test_banking77_is_learned(shared, tmp_path):
         name="banking77",
         model={"name": str(shared("models/minilm-l6-v2"))},
         data={"name": "banking77", **data},
-        clients={"test_fraction": 0},
+        clients={"count": 5, "test_fraction": 0},
         train={"rounds": 2, "local_steps": 6, "evaluate_every": 2},
     )
     run = airtune.run(experiment, tmp_path / "run")
