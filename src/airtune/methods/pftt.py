@@ -71,8 +71,8 @@ class Pftt(FedProx):
         if set(self.shared(setup.initial)) <= set(setup.server.model.head_names):
             raise UserError(
                 f"method.private: all adapters are private, so {config.name} has none to share; "
-                "use adapter.kind lora+bottleneck, or method.name fedavg with method.private ['*'], "
-                "under which clients learn alone."
+                "use adapter.kind lora+bottleneck, or method.name fedavg with private ['*'], under "
+                "which clients learn alone."
             )
         if config.order == "alternate" and all(map(self.is_shared, setup.initial)):
             raise UserError(
