@@ -113,7 +113,7 @@ EASY: list[Row] = [
 BUDGETS = dict.fromkeys((SCHEDULED, LIMITED, FOUR_BITS, OWN_RATIO, ROUND, CODED_LIMITED), 0.35)
 BUDGETS[CODED_SCHEDULED] = 0.12
 # The short profile, three seeds: the main rows.
-SHORT = (IDEAL_ROW, SOFT, SVD, SMALL, CODED, SCHEDULED, FOUR_BITS, LIMITED, CODED_LIMITED)
+SHORT = (IDEAL_ROW, SOFT, SVD, SMALL, CODED, SCHEDULED, FOUR_BITS, LIMITED)
 # A decoder and instructions, clients IID; first seed.
 DECODER: list[Row] = [
     ("decoder: ideal", {"name": "fedavg"}, IDEAL),

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.soft.run --shared ../shared
 
 Runs go two at a time, one thread each; those that are in --keep already are read, not repeated.
-``--short`` runs the main rows, three seeds, and writes beside the runs.
+``--short`` runs the main rows, three seeds, in some 20 minutes; its page goes beside the runs.
 """
 
 from __future__ import annotations
