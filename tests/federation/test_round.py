@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -162,3 +163,40 @@ def test_personal_accuracy_is_measured_of_as_many_clients_as_asked_for(small, tm
     assert set(measured[200]) == set(range(5))
     assert len(measured[2]) == 2
     assert measured[2].items() < measured[200].items()
+
+
+def test_data_that_phases_make_is_charged_and_known_to_the_method(small, tmp_path, monkeypatch):
+    """Tokens that went through the model to make it cost time; notes reach the upload."""
+    from airtune.learning.phase import Made
+    from airtune.methods.fedavg import FedAvg
+
+    plain_phases, plain_upload, seen = FedAvg.phases, FedAvg.upload, {}
+
+    def own_texts(model, drafts):
+        del model
+        return [Made(draft.data, 1000, {"seen": float(draft.index)}) for draft in drafts]
+
+    def phases(self, client):
+        (phase,) = plain_phases(self, client)
+        return [dataclasses.replace(phase, maker=own_texts)] * 2
+
+    def upload(self, client, grant):
+        seen[client.index] = [dict(notes) for notes in client.made], client.predicted_tokens
+        return plain_upload(self, client, grant)
+
+    rows = {}
+    for made in (False, True):
+        folder = tmp_path / str(made)
+        folder.mkdir()
+        if made:
+            monkeypatch.setattr(FedAvg, "phases", phases)
+            monkeypatch.setattr(FedAvg, "upload", upload)
+        else:
+            monkeypatch.setattr(FedAvg, "phases", lambda self, c: plain_phases(self, c) * 2)
+        experiment = Experiment(**small(train={"rounds": 1}))
+        list(session(build(experiment), experiment, folder).rounds())
+        rows[made] = [r for r in ledger.read(folder / "ledger.jsonl") if r["row"] == "upload"]
+    assert seen == {client: ([{"seen": 0.0}, {"seen": 1.0}], 2000) for client in range(5)}
+    for without, with_made in zip(rows[False], rows[True], strict=True):
+        assert without["loss"] == with_made["loss"]  # the same texts, so the same training
+        assert with_made["compute_seconds"] > without["compute_seconds"]
