@@ -143,17 +143,39 @@ def tiny_llama(frames, tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def tiny_talker(tiny_llama, tmp_path_factory):
+    """Folder of the same Llama with the words of the built-in topics, and larger weights.
+
+    So its adapters can change what it says.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from airtune.learning.alignment.topics import CARING, UNSAFE, prompts
+
+    folder = tmp_path_factory.mktemp("talker")
+    words = [" ".join(sorted(CARING | UNSAFE)), *(prompt.text for prompt in prompts())]
+    _tokenizer(words).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(tiny_llama, initializer_range=0.2)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
-def small(tiny_encoder, tiny_llama, data_files):
+def small(tiny_encoder, tiny_llama, tiny_talker, data_files):
     """Function that returns a small experiment's values; sections given are merged in."""
 
     def values(task="classification", **sections):
         data = {"name": "small", "train": data_files[0], "test": data_files[1]}
         if task == "causal":
             data |= {"prompt": "prompt", "response": "response"}
+        if task == "topics":
+            data = {"name": "topics"}
+        models = {"classification": tiny_encoder, "causal": tiny_llama, "topics": tiny_talker}
         base = {
             "name": "small",
-            "model": {"name": tiny_encoder if task == "classification" else tiny_llama},
+            "model": {"name": models[task]},
             "adapter": {"rank": 4},
             "data": data,
             "clients": {"count": 5, "partition": "iid"},

@@ -14,6 +14,7 @@ from airtune import folder as folders
 from airtune.build import Parts, build, session
 from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
+from airtune.federation.evaluation import Personal
 from airtune.federation.ledger import plain
 from airtune.federation.records import RoundRow
 from airtune.federation.session import Session, personal_adapter
@@ -120,12 +121,16 @@ def _summarise(
         "rounds": int(last["round"]),
         "clients": experiment.clients.count,
         "accuracy": float(last["accuracy"]),
+        "scores": progress.scores,
         "best_accuracy": float(history["accuracy"].max()),
         "personal_accuracy": float(last["personal_accuracy"]),
         "personal_loss": float(last["personal_loss"]),
         "personal_global_accuracy": float(last["personal_global_accuracy"]),
-        "personal_accuracies": _named(parts, progress.personal),
-        "personal_accuracies_untrained": _named(parts, progress.untrained),
+        "personal_accuracies": _named(parts, _accuracies(progress.personal)),
+        "personal_accuracies_untrained": _named(parts, _accuracies(progress.untrained)),
+        "personal_scores": _named(parts, progress.personal),
+        "personal_scores_untrained": _named(parts, progress.untrained),
+        "facts": progress.facts,
         "loss": float(last["loss"]),
         "perplexity": float(last["perplexity"]) if causal else None,
         "uplink_bits": int(last["total_uplink_bits"]),
@@ -147,5 +152,9 @@ def _summarise(
     }
 
 
-def _named(parts: Parts, by_client: Mapping[int, float]) -> dict[str, float]:
+def _accuracies(personal: Personal) -> dict[int, float]:
+    return {client: own["accuracy"] for client, own in personal.items() if "accuracy" in own}
+
+
+def _named(parts: Parts, by_client: Mapping[int, Any]) -> dict[str, Any]:
     return {parts.shares.name(client): value for client, value in by_client.items()}

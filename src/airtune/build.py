@@ -59,11 +59,7 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
     device = _device(experiment.machine)
     if table is None:
         table = load_table(experiment.data, seed, method_class.needs_public)
-    if table.preferences and not method_class.learns_preferences:
-        raise UserError(
-            f"data.chosen: '{experiment.method.name}' would learn rejected answers too, and no "
-            "method learns from preferences yet; give the chosen ones as data.response."
-        )
+    _check_data(table, experiment.method.name, method_class)
     table, shots = take_shots(table, _shots(experiment), seed)
     shares = partition(table.train, experiment.clients, seed)
     models = _Models(experiment, table, shots, device)
@@ -90,12 +86,13 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
         server=learner,
         models=[kind.learner for kind in kinds],
         public=public,
+        texts=kinds[0].pool,
     )
     method = method_class(experiment.method, setup)
     clients = InProcess(method, kinds, experiment.machine.client_states_gb * 1e9)
     test = models.tokens(server_model, "test")
     own_tests, common = _personal_tests(experiment, shares), _common_tests(experiment, len(test))
-    evaluator = Evaluator(learner, clients, test, own_tests, common)
+    evaluator = Evaluator(method, learner, clients, test, own_tests, common)
     cell = Cell(experiment.cell, len(shares), seed)
     backbone = learner.model.backbone
     return Parts(table, backbone, learner.model, learner, method, clients, evaluator, cell, shares)
@@ -131,6 +128,25 @@ def _shots(experiment: Experiment) -> int:
             "number, as all know the same examples."
         )
     return counts.pop() if counts else 0
+
+
+def _check_data(table: Table, name: str, method: type[Method]) -> None:
+    """Refuse data that a method cannot learn from."""
+    if table.preferences and not method.learns_preferences:
+        raise UserError(
+            f"data.chosen: '{name}' would learn rejected answers too; use pwff or pfit, or give "
+            "the chosen ones as data.response."
+        )
+    if table.prompts_only and not method.answers_prompts:
+        raise UserError(
+            f"data: '{name}' learns given answers, and there are prompts alone; use pwff or pfit, "
+            "which answer them, or name a column of answers as data.response."
+        )
+    if method.answers_prompts and (table.task != "causal" or not table.prompted):
+        raise UserError(
+            f"data: '{name}' answers prompts, and these texts have none; use data.name: topics, or "
+            "name the prompts' column as data.prompt."
+        )
 
 
 def _check_models(experiment: Experiment, method: type[Method]) -> None:
@@ -256,7 +272,7 @@ class _Selections:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, client: int) -> Examples:
-        return self._pool.select(self._pool.rows[self._shares[client].train])
+        return self._pool.at(self._shares[client].train)
 
 
 class _PlannedSeconds:

@@ -87,7 +87,7 @@ class Experiment(Config):
             kind = "instruction" if self.data.chosen is None else "preference"
             raise ValueError(
                 f"clients.partition: dirichlet needs labels, and {kind} data has none; "
-                "use iid, quantity or column"
+                "use iid, quantity, column or groups"
             )
         return self
 

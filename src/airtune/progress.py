@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import Self
@@ -10,6 +11,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from airtune.federation.records import RoundRow
+
+
+def score(totals: RoundRow) -> str:
+    """Return how good an evaluated round's models are, the method's own measures at last."""
+    parts = []
+    if totals.perplexity is not None and not math.isnan(totals.perplexity):
+        parts.append(f"perplexity {totals.perplexity:.2f}")
+    elif totals.accuracy is not None and not math.isnan(totals.accuracy):
+        parts.append(f"accuracy {totals.accuracy:.3f}")
+    own = {name: value for name, value in totals.scores.items() if name.startswith("personal_")}
+    parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in own.items()]
+    return ", ".join(parts)
 
 
 class RunProgress:
@@ -51,9 +64,7 @@ class RunProgress:
         self._seconds += totals.seconds
         self._joules += totals.joules
         if totals.accuracy is not None:
-            self._score = f"accuracy {totals.accuracy:.3f}"
-            if totals.perplexity is not None:
-                self._score = f"perplexity {totals.perplexity:.2f}"
+            self._score = score(totals)
         status = (
             f"{self._score} | {self._bits / 1e6:.1f} Mbit up | "
             f"{self._seconds:.1f} s simulated | {self._joules:.1f} J"

@@ -6,6 +6,20 @@ import pytest
 
 from airtune.build import build, session
 from airtune.experiment import Experiment
+from airtune.methods import registry
+
+
+@pytest.fixture
+def small(small):
+    """The same small experiment, on prompts for methods that answer them."""
+
+    def values(**sections):
+        name = sections.get("method", {"name": "fedavg"})["name"]
+        if registry.find(name).answers_prompts:
+            sections = {"task": "topics"} | sections
+        return small(**sections)
+
+    return values
 
 
 @pytest.fixture

@@ -20,10 +20,16 @@ from airtune.wire import Dense, WireError, decode, encode
 QUICK = {"warm_up_steps": 1, "public_steps": 2, "server_steps": 3}
 
 
+ALIGNING = ("pfit", "pwff")  # they answer prompts
+
+
 def quick(name):
     known = registry.find(name).Config.model_fields
     # Of plain LoRA PFTT has something to share only if a factor travels.
-    own = {"private": ["*.lora_B.*"]} if name == "pftt" else {}
+    own = {"private": ["*.lora_B.*"]} if name in ("pftt", "pwff") else {}
+    if name in ALIGNING:
+        own |= {"answers": {"prompts": 2, "samples": 2, "tokens": 4}}
+        own |= {"examined": {"prompts": 2, "samples": 1, "tokens": 4}}
     return {"name": name} | own | {key: value for key, value in QUICK.items() if key in known}
 
 
@@ -44,9 +50,12 @@ def needs_b(name):
 
 
 PRIVATE = [
-    {
-        "name": name,
-        "private": ["classifier.*", *([] if needs_b(name) else ["*.lora_B.*"])],
+    quick(name)
+    | {
+        "private": [
+            *([] if name in ALIGNING else ["classifier.*"]),
+            *([] if needs_b(name) else ["*.lora_B.*"]),
+        ],
     }
     for name in registry.names()
     if "private" in registry.find(name).Config.model_fields

@@ -14,27 +14,38 @@ from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Learner
 from airtune.learning.shifts import identity, without_shifts
+from airtune.methods.method import Method
+
+Personal = dict[int, dict[str, float]]  # scores by name, by client
 
 
 @dataclass(frozen=True)
 class Score:
     """Accuracy is the share of right classes, or of right next tokens of a causal model.
 
-    ``personal`` has accuracies of clients on their own test parts, by client, ``personal_loss`` the
-    mean over clients of their losses there. ``personal_global_accuracy`` is the mean accuracy of
-    the clients' own models on texts of the global test set; NaN where it is not asked for.
+    ``judged`` is what the method itself measures of the server's model, by name. ``personal`` has
+    the same of the clients' own models, by client, and ``accuracy`` and ``loss`` on their own test
+    parts. ``personal_global_accuracy`` is the mean accuracy of the clients' own models on texts of
+    the global test set; NaN where it is not asked for. What cannot be measured is NaN, too:
+    accuracy where nothing has an answer.
     """
 
     accuracy: float
     loss: float
-    personal: dict[int, float]
-    personal_loss: float
+    judged: dict[str, float]
+    personal: Personal
     personal_global_accuracy: float
 
+    def mean(self, name: str) -> float:
+        """Mean over the clients that have a score of this name; NaN without one."""
+        found = [scores[name] for scores in self.personal.values() if name in scores]
+        return float(np.mean(found)) if found else math.nan
+
     @property
-    def personal_accuracy(self) -> float:
-        """Mean over clients."""
-        return float(np.mean(list(self.personal.values()))) if self.personal else math.nan
+    def scores(self) -> dict[str, float]:
+        """What the method measures: of the server's model, and means over clients, personal_..."""
+        names = {name for own in self.personal.values() for name in own} - {"accuracy", "loss"}
+        return {**self.judged, **{f"personal_{name}": self.mean(name) for name in sorted(names)}}
 
 
 class Evaluator:
@@ -42,6 +53,7 @@ class Evaluator:
 
     def __init__(
         self,
+        method: Method,
         learner: Learner,
         clients: InProcess,
         test: Examples,
@@ -53,43 +65,45 @@ class Evaluator:
         ``personal`` are the private rows that test each client, of those who are to be tested;
         ``common`` the rows of the global test set on which their own models are tried as well.
         """
-        self._learner, self._clients = learner, clients
+        self._method, self._learner, self._clients = method, learner, clients
         self._test, self._personal, self._common = test, personal, common
 
     def score(self, adapter: Adapter, broadcast: bytes, round: int) -> Score:
         """Score the server's ``adapter``, and what clients make of the ``broadcast``."""
         result = self._learner.evaluate(adapter, self._test)
-        own: dict[int, float] = {}
-        losses, common = [], []
+        own: Personal = {}
+        common = []
         for model, members in self._distinct(broadcast, round):
             kind = self._clients.kind(members[0])
             sizes = [len(self._personal[client]) for client in members]
             rows = np.concatenate([self._personal[client] for client in members])
-            seen = kind.learner.evaluate(model, kind.pool.select(rows))
+            seen = kind.learner.evaluate(model, kind.pool.at(rows))
+            judged = self._method.judge(kind.learner, model, kind.test)
             for client, end, size in zip(members, np.cumsum(sizes), sizes, strict=True):
-                own[client] = seen.accuracy(slice(end - size, end))
-                losses.append(seen.mean_loss(slice(end - size, end)))
+                part = slice(end - size, end)
+                mine = {"accuracy": seen.accuracy(part), "loss": seen.mean_loss(part)}
+                known = {name: value for name, value in mine.items() if not math.isnan(value)}
+                own[client] = {**known, **self._method.judged_by(client, judged)}
             if self._common.size:
-                tried = kind.learner.evaluate(model, kind.test.select(self._common))
+                tried = kind.learner.evaluate(model, kind.test.at(self._common))
                 common += [tried.accuracy()] * len(members)
         return Score(
             result.accuracy(),
             result.mean_loss(),
+            self._method.judge(self._learner, adapter, self._test),
             dict(sorted(own.items())),
-            float(np.mean(losses)) if losses else math.nan,
             float(np.mean(common)) if common else math.nan,
         )
 
     def _distinct(self, broadcast: bytes, round: int) -> Iterable[tuple[Adapter, list[int]]]:
         """Return the models that clients make of the broadcast, and who has each."""
         models: dict[tuple[object, ...], tuple[Adapter, list[int]]] = {}
-        for client, rows in self._personal.items():
-            if len(rows):
-                own = self._clients.personal_adapter(client, round, broadcast)
-                # Shifts are of one broadcast: too large to be read for every client.
-                alike = identity(own), _digest(without_shifts(own))
-                key = id(self._clients.kind(client)), *alike
-                models.setdefault(key, (own, []))[1].append(client)
+        for client in self._personal:
+            own = self._clients.personal_adapter(client, round, broadcast)
+            # Shifts are of one broadcast: too large to be read for every client.
+            alike = identity(own), _digest(without_shifts(own))
+            key = id(self._clients.kind(client)), *alike
+            models.setdefault(key, (own, []))[1].append(client)
         return models.values()
 
 

@@ -20,6 +20,7 @@ _MEASURED = (
     "accuracy", "loss", "personal_accuracy", "personal_loss", "personal_global_accuracy",
     "perplexity", "train_loss", "gradient_norm",
 )  # fmt: skip
+_NESTED = ("scores", "notes")
 
 
 class Ledger:
@@ -57,7 +58,7 @@ def read(path: Path) -> list[Row]:
 
 
 def history(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return one row per round, with running totals of bits, seconds and joules; notes too."""
+    """Return one row per round with its scores, notes and running totals of costs."""
     frame = _frame(rows, "round")
     for column in _SUMMED:
         frame[f"total_{column}"] = frame[column].cumsum()
@@ -73,14 +74,13 @@ def uploads(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def _frame(rows: Iterable[Row], kind: str) -> pd.DataFrame:
-    found = [(_without(row), row.get("notes", {})) for row in rows if row["row"] == kind]
-    return pd.DataFrame([{**row, **notes} for row, notes in found]).drop(
-        columns="notes", errors="ignore"
-    )
+    return pd.DataFrame([_flat(row) for row in rows if row["row"] == kind])
 
 
-def _without(row: Row) -> Row:
-    return {key: value for key, value in row.items() if key != "row"}
+def _flat(row: Row) -> Row:
+    """Return a row with its notes and scores among its values."""
+    inner = {key: value for name in _NESTED for key, value in row.get(name, {}).items()}
+    return {key: value for key, value in row.items() if key not in ("row", *_NESTED)} | inner
 
 
 def plain(row: Row) -> Row:

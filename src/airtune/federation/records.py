@@ -71,7 +71,9 @@ class RoundRow:
 
     ``train_loss`` and ``gradient_norm`` are means over clients whose training went well, the latter
     by their shares of all training examples.
-    ``notes`` are what the method's server says of the round.
+    ``scores`` are what the method itself measures, of the server's model and, by names that begin
+    with ``personal_``, of the clients' own in the mean. ``notes`` are what the method's server says
+    of the round.
     """
 
     round: int
@@ -89,6 +91,7 @@ class RoundRow:
     personal_accuracy: float | None = None
     personal_loss: float | None = None
     personal_global_accuracy: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
     row: Literal["round"] = "round"
 

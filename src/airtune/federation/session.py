@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from airtune.errors import UserError
 from airtune.federation import checkpoint
-from airtune.federation.evaluation import Evaluator, Score
+from airtune.federation.evaluation import Evaluator, Personal, Score
 from airtune.federation.in_process import InProcess
 from airtune.federation.ledger import Ledger
 from airtune.federation.records import RoundRow
@@ -45,12 +46,18 @@ class Session:
         saved = checkpoint.load(self._checkpoint)
         self.round = -1 if saved is None else int(saved["round"])
         self.wall_seconds = 0.0 if saved is None else float(saved["wall_seconds"])
-        self.personal: dict[int, float] = {} if saved is None else saved["personal"]
-        self.untrained: dict[int, float] = {} if saved is None else saved.get("untrained", {})
+        self.personal: Personal = {} if saved is None else saved["personal"]
+        self.untrained: Personal = {} if saved is None else saved["untrained"]
+        self.scores: dict[str, float] = {} if saved is None else saved["scores"]
         self._state = method.start() if saved is None else saved["state"]
         clients.open(folder / "checkpoint" / "clients", None if saved is None else saved["clients"])
         runner.clock.now = 0.0 if saved is None else saved["now"]
         self._ledger = Ledger(folder / "ledger.jsonl", 0 if saved is None else saved["ledger"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the method says of the run."""
+        return self._method.facts(self._state, self._clients.kinds[0].test)
 
     @property
     def adapter(self) -> Adapter:
@@ -88,8 +95,9 @@ class Session:
         message = encode(self._method.broadcast(self._state, plan))
         score: Score = self._evaluator.score(self.adapter, message, self.round)
         totals.accuracy, totals.loss = score.accuracy, score.loss
-        totals.personal_accuracy = score.personal_accuracy
-        totals.personal_loss = score.personal_loss
+        totals.personal_accuracy = score.mean("accuracy")
+        totals.personal_loss = score.mean("loss")
+        totals.scores = self.scores = score.scores
         totals.personal_global_accuracy = score.personal_global_accuracy
         if self._task == "causal":
             totals.perplexity = math.exp(min(score.loss, 700.0))
@@ -108,6 +116,7 @@ class Session:
                 "wall_seconds": self.wall_seconds,
                 "personal": self.personal,
                 "untrained": self.untrained,
+                "scores": self.scores,
                 "state": self._state,
                 "clients": clients,
             },

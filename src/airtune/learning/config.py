@@ -130,7 +130,8 @@ class DataConfig(Config):
 
     ``label`` makes the task classification; ``response`` makes it instruction tuning with loss on
     the response; ``chosen`` and ``rejected`` make examples pairs for methods that learn from
-    preferences; none of them makes it plain language modelling of ``text``.
+    preferences; ``prompt`` alone leaves the answers to methods that generate them; none of them
+    makes it plain language modelling of ``text``.
     """
 
     name: str = Field("netops", description="embedded task or hub name; a title if train is given")
@@ -166,10 +167,12 @@ class DataConfig(Config):
             raise ValueError("chosen and rejected go together: name both columns or neither.")
         if self.chosen is not None and (self.label is not None or self.response is not None):
             raise ValueError("chosen (preferences) and label or response exclude another.")
-        if (self.prompt is None) != (self.response is None) and self.chosen is None:
-            raise ValueError("prompt and response go together: name both columns or neither.")
+        if self.prompt is None and self.response is not None:
+            raise ValueError("prompt and response go together: name the prompt's column too.")
         if self.response is not None and self.label is not None:
             raise ValueError("label (classification) and response (instructions) exclude another.")
+        if self.label is not None and self.prompt is not None:
+            raise ValueError("label (classification) and prompt exclude another.")
         if self.test is not None and self.train is None:
             raise ValueError("test names a file but train does not: name both files.")
         return self
@@ -180,9 +183,13 @@ class ClientsConfig(Config):
 
     count: PositiveInt = 10
     per_round: PositiveInt | None = Field(None, description="chosen each round; default: all")
-    partition: Literal["iid", "dirichlet", "column", "quantity"] = "dirichlet"
+    partition: Literal["iid", "dirichlet", "column", "groups", "quantity"] = Field(
+        "dirichlet",
+        description="column: one client per value of it; groups: a column's values dealt out over "
+        "count clients",
+    )
     alpha: PositiveFloat = Field(0.5, description="Dirichlet concentration; small is uneven")
-    column: str | None = Field(None, description="natural clients: one per value of this column")
+    column: str | None = Field(None, description="what partition column or groups goes by")
     test_fraction: Fraction = Field(0.1, description="of a client's rows, for personal accuracy")
     tested: PositiveInt = Field(
         200, description="clients whose personal accuracy is measured, drawn once; at most"
@@ -205,8 +212,8 @@ class ClientsConfig(Config):
                 f"per_round is {self.per_round} but there are {self.count} clients: "
                 "lower per_round or raise count."
             )
-        if (self.partition == "column") != (self.column is not None):
-            raise ValueError("partition: column and the column's name go together.")
+        if (self.partition in ("column", "groups")) != (self.column is not None):
+            raise ValueError("partition: column or groups and the column's name go together.")
         return self
 
 

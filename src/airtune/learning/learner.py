@@ -105,8 +105,8 @@ class Learner:
         return predict(self.model, self._inputs, adapter, examples, taps)
 
     def evaluate(self, adapter: Adapter, examples: Examples) -> Evaluation:
-        """Evaluate one adapter on examples."""
-        return evaluation(self.predict(adapter, examples), len(examples))
+        """Evaluate one adapter on examples; of pairs on the chosen answers."""
+        return evaluation(self.predict(adapter, examples.first), len(examples))
 
     def _train_cohort(self, cohort: Sequence[Assignment]) -> None:
         slots = self.model.slots

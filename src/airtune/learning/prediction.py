@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -40,12 +41,17 @@ class Evaluation:
     correct: np.ndarray
 
     def accuracy(self, rows: np.ndarray | slice = slice(None)) -> float:
-        """Share of right predictions (classes, or next tokens)."""
-        return float(self.correct[rows].sum() / max(self.predictions[rows].sum(), 1))
+        """Share of right predictions (classes, or next tokens); NaN without any."""
+        return _ratio(self.correct[rows], self.predictions[rows])
 
     def mean_loss(self, rows: np.ndarray | slice = slice(None)) -> float:
-        """Mean cross-entropy of a prediction, in nats."""
-        return float(self.loss[rows].sum() / max(self.predictions[rows].sum(), 1))
+        """Mean cross-entropy of a prediction, in nats; NaN without any."""
+        return _ratio(self.loss[rows], self.predictions[rows])
+
+
+def _ratio(values: np.ndarray, counts: np.ndarray) -> float:
+    count = counts.sum()
+    return float(values.sum() / count) if count else math.nan
 
 
 def predict(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from airtune.learning.phase import Objective, Pass, supervised
 
-_ANCHOR = "anchor."
+ANCHOR = "anchor."  # beginning of the constants' names
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Proximal:
         """Return each slot's loss, [slots]."""
         adapter = step.adapter()
         terms = [
-            (adapter[name.removeprefix(_ANCHOR)] - anchor).square().flatten(1).sum(1)
+            (adapter[name.removeprefix(ANCHOR)] - anchor).square().flatten(1).sum(1)
             for name, anchor in step.constants.items()
-            if name.startswith(_ANCHOR)
+            if name.startswith(ANCHOR)
         ]
         return self.inner(step) + 0.5 * self.weight * torch.stack(terms).sum(0)
 
 
 def anchors(adapter: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
     """Return the tensors named as constants of a phase, which hold them to where they are."""
-    return {_ANCHOR + name: adapter[name] for name in names}
+    return {ANCHOR + name: adapter[name] for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field, NonNegativeFloat
@@ -29,11 +30,17 @@ class FedProx(Method):
 
     def phases(self, client: Client) -> list[Phase]:
         """Return local training of everything, held to what came down."""
-        return [self.phase(client, self.setup.train.local_steps)]
+        return self.part(client, self.setup.train.local_steps)
 
-    def phase(self, client: Client, steps: int, trains: tuple[str, ...] = ("*",)) -> Phase:
+    def part(self, client: Client, steps: int, trains: tuple[str, ...] = ("*",)) -> list[Phase]:
         """Return training of the tensors that ``trains`` names, held to what came down."""
-        held = anchors(client.adapter, self.shared(client.adapter))
-        if self.config.proximal == 0.0 or not held:
-            return Phase(client.data, supervised, steps, trains)
-        return Phase(client.data, Proximal(self.config.proximal), steps, trains, constants=held)
+        return [self.held(client, Phase(client.data.first, supervised, steps, trains))]
+
+    def held(self, client: Client, phase: Phase) -> Phase:
+        """Return a phase in which what is shared is pulled to the broadcast."""
+        shared = self.shared(client.adapter)
+        if self.config.proximal == 0.0 or not shared:
+            return phase
+        objective = Proximal(self.config.proximal, phase.objective)
+        came = anchors(client.heard.tensors, shared)
+        return replace(phase, objective=objective, constants={**phase.constants, **came})

@@ -74,7 +74,7 @@ class Setup:
     long each one's round is planned to take, [n]. ``width`` is the number of classes, or of tokens
     in the vocabulary. ``initial`` is a client's adapter before the first round; ``server`` trains
     the server's own model, ``models`` those of the clients; ``public`` are the texts that
-    everybody has, in the server's tokens.
+    everybody has, in the server's tokens; ``texts`` all private ones, in the first client's.
     """
 
     seed: int
@@ -88,6 +88,7 @@ class Setup:
     server: Learner
     models: Sequence[Learner]
     public: Examples
+    texts: Examples
 
 
 @dataclass
@@ -151,6 +152,8 @@ class Method:
     own_models: ClassVar[bool] = False
     # Whether examples may be pairs of a chosen and a rejected answer.
     learns_preferences: ClassVar[bool] = False
+    # Whether it answers prompts itself: then data may have prompts alone, and must have prompts.
+    answers_prompts: ClassVar[bool] = False
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
     uplink_payload: ClassVar[type] = Dense
 
@@ -218,6 +221,26 @@ class Method:
         """Return the server's state made of what arrived; called also when nothing did."""
         arrived = [delivery for delivery in deliveries if delivery.payload is not None]
         return {**state, "shared": {**state["shared"], **weighted_mean(arrived)}}
+
+    # What a method measures besides accuracy.
+
+    def judge(self, learner: Learner, adapter: Adapter, test: Examples) -> dict[str, float]:
+        """Return what this method measures of a model, by name: the server's or a client's own.
+
+        ``test`` is the global test set in the model's tokens. Called at every evaluation.
+        """
+        del learner, adapter, test
+        return {}
+
+    def judged_by(self, client: int, judged: Mapping[str, float]) -> dict[str, float]:
+        """Return what was judged of a client's own model as this client sees it."""
+        del client
+        return dict(judged)
+
+    def facts(self, state: State, test: Examples) -> dict[str, Any]:
+        """Return what the summary should say of this method's run, as JSON has it."""
+        del state, test
+        return {}
 
     # What a payload may speak of: decoding refuses everything else.
 

@@ -68,11 +68,12 @@ class Pftt(FedProx):
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError where nothing is shared, or ranks are chosen for LoRA that travels."""
         super().__init__(config, setup)
-        if set(self.shared(setup.initial)) <= set(setup.server.model.head_names):
+        alone = "*" in config.private
+        if not alone and set(self.shared(setup.initial)) <= set(setup.server.model.head_names):
             raise UserError(
                 f"method.private: all adapters are private, so {config.name} has none to share; "
-                "use adapter.kind lora+bottleneck, or method.name fedavg with private ['*'], under "
-                "which clients learn alone."
+                "use adapter.kind lora+bottleneck, or private ['*'], under which clients learn "
+                "alone."
             )
         if config.order == "alternate" and all(map(self.is_shared, setup.initial)):
             raise UserError(
@@ -96,10 +97,11 @@ class Pftt(FedProx):
         """Return joint training, or the client's own tensors first and then what is shared."""
         steps = self.setup.train.local_steps
         if self.config.order == "joint":
-            return [self.phase(client, steps)]
+            return self.part(client, steps)
         own = tuple(name for name in client.adapter if not self.is_shared(name))
         shared = tuple(self.shared(client.adapter))
-        return [self.phase(client, steps // 2, own), self.phase(client, -(-steps // 2), shared)]
+        first, second = steps // 2, -(-steps // 2)
+        return [*self.part(client, first, own), *self.part(client, second, shared)]
 
     def _chosen_ranks(self) -> np.ndarray | None:
         """Return each client's rank, [clients]; None where all have the adapter's."""

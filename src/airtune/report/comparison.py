@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from airtune.report.facts import measure
 from airtune.report.targets import default_target, to_target
 from airtune.report.units import MISSING, Rung, Unit, common_rung, digits, known, percent
 from airtune.report.view import RunView
@@ -57,6 +58,7 @@ def compare(views: Sequence[RunView], target: float | None = None) -> Comparison
         _plain(views, "Personal", "personal_accuracy", 100.0, "%"),
         _plain(views, "Personal, all texts", "personal_global_accuracy", 100.0, "%"),
         _plain(views, "PPL", "perplexity", 1.0, ""),
+        *(_score(views, name) for name in _scores(views)),
         _scaled("Uplink", bits, bit_rung),
         _own_scale("Downlink", [view.summary.get("downlink_bits") for view in views], "bit"),
         _scaled("Time", seconds, second_rung),
@@ -83,6 +85,18 @@ def _plain(views: Sequence[RunView], header: str, key: str, times: float, unit: 
     number = "{:.1f}".format if unit == "%" else digits
     cells = [MISSING if v is None or not known(v) else number(times * v) for v in values]
     return Column(header, unit, cells)
+
+
+def _scores(views: Sequence[RunView]) -> list[str]:
+    """Return what methods themselves measured of clients' own models, in any run."""
+    names = [name for view in views for name in view.summary.get("scores") or {}]
+    return [name for name in dict.fromkeys(names) if name.startswith("personal_")]
+
+
+def _score(views: Sequence[RunView], name: str) -> Column:
+    values = [(view.summary.get("scores") or {}).get(name) for view in views]
+    cells = [MISSING if v is None or not known(v) else digits(v) for v in values]
+    return Column(measure(name), "", cells)
 
 
 def _own_scale(header: str, values: Sequence[float | None], unit: Unit) -> Column:

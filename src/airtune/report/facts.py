@@ -11,6 +11,12 @@ from airtune.report.targets import default_target, to_target
 from airtune.report.units import digits, duration, known, percent, quantity
 from airtune.report.view import RunView, floats
 
+_MEASURES = {
+    "reward": "Reward by own weights",
+    "kl": "KL to the pretrained model",
+    "distinct_2": "Distinct bigrams",
+}
+
 
 class Fact(NamedTuple):
     """One figure, ready to print; ``note`` puts it into proportion and may be empty."""
@@ -73,7 +79,17 @@ def _learned(view: RunView) -> list[Fact]:
             before = math.exp(min(floats(untrained, "personal_loss").max(), 700.0))
             change = _change(before, math.exp(min(said["personal_loss"], 700.0)), digits)
             facts.append(Fact("Personal perplexity", change, "each client on its own data"))
+    for name, value in (said.get("scores") or {}).items():
+        if name.startswith("personal_") and known(value):
+            change = _change(floats(untrained, name).max(), value, digits)
+            facts.append(Fact(measure(name), change, "mean over clients' own models"))
     return facts
+
+
+def measure(name: str) -> str:
+    """Return what a score of a method's own is called."""
+    plain = name.removeprefix("personal_")
+    return _MEASURES.get(plain, plain.replace("_", " ").capitalize())
 
 
 def _cost(view: RunView) -> list[Fact]:

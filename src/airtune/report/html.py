@@ -18,6 +18,7 @@ from airtune.report.facts import run_facts, subtitle
 from airtune.report.maps import entries_map, grant_map, snr_map, status_map
 from airtune.report.noted import noted_panels
 from airtune.report.personal import personal_panel
+from airtune.report.rewards import rewards_panel
 from airtune.report.statuses import meanings
 from airtune.report.style import CSS, SCRIPT
 from airtune.report.theme import run_colour
@@ -147,6 +148,8 @@ def _runs(views: Sequence[RunView], target: float | None) -> list[str]:
             maps += _plot(entries_map(view), f"entries-map-{index}")
         if (personal := personal_panel(view)) is not None:
             maps += _plot(personal, f"personal-{index}")
+        if (rewards := rewards_panel(view)) is not None:
+            maps += _plot(rewards, f"rewards-{index}")
         for name, panel in noted_panels(view).items():
             maps += _plot(panel, f"{name}-{index}")
         maps = f"<div class='grid two'>{maps}</div>"

@@ -44,6 +44,21 @@ class Answers:
         kept = (x[:, :longest].clone() for x in (tokens, mask, log_probs))
         return cls(prompts, samples, *kept)
 
+    @classmethod
+    def of(cls, examples: Examples) -> Answers:
+        """Return given answers, one for each prompt, in the order of the examples [n]."""
+        corpus, rows = examples.corpus, examples.rows
+        starts, lengths = corpus.targets[rows], corpus.lengths[rows]
+        counts = np.maximum(lengths - starts, 0)
+        mask = torch.from_numpy(np.arange(max(counts.max(initial=1), 1)) < counts[:, None])
+        tokens = torch.full(mask.shape, corpus.pad, dtype=torch.long)
+        prompts = []
+        for place, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            own = corpus.tokens[corpus.offsets[row] : corpus.offsets[row + 1]]
+            prompts.append(own[:start].tolist())
+            tokens[place, : counts[place]] = torch.from_numpy(own[start:].astype(np.int64))
+        return cls(prompts, 1, tokens, mask, torch.zeros(mask.shape))
+
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """Return the answers as text, without prompts and special tokens."""
         rows = [row[own].tolist() for row, own in zip(self.tokens, self.mask, strict=True)]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from airtune.learning.adapter import AdaptedModel, Adapter
+from airtune.learning.alignment.answers import Answers
 from airtune.learning.alignment.losses import answer_log_probs
 from airtune.learning.data.examples import Corpus, Examples
 from airtune.learning.prediction import rows_of_a_pass
@@ -23,6 +24,38 @@ def reference_logits(model: AdaptedModel, batch: Mapping[str, Tensor]) -> Tensor
     with torch.no_grad():
         logits: Tensor = model.backbone.module(**inputs, use_cache=False).logits
     return logits
+
+
+def pad_and_cap(model: AdaptedModel) -> tuple[int, int]:
+    """Return what pads batches of the model's sequences, and how long these may be."""
+    return model.backbone.tokenizer.pad_token_id or 0, model.backbone.longest
+
+
+def hidden_states(model: AdaptedModel, answers: Answers) -> Tensor:
+    """Return what the bare backbone makes of the tokens before each of the answers' tokens.
+
+    [answers, longest, width], its last hidden states; zero behind an answer's end.
+    """
+    examples = answers.examples(*pad_and_cap(model))
+    starts = torch.from_numpy(examples.corpus.targets)
+    found: Tensor | None = None
+    for positions in examples.by_length(rows_of_a_pass(model, examples)):
+        batch = {name: value.to(model.device) for name, value in examples.batch(positions).items()}
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            said = model.backbone.module(**inputs, use_cache=False, output_hidden_states=True)
+        states = said.hidden_states[-1].float().cpu()
+        if found is None:
+            found = torch.zeros(*answers.mask.shape, states.shape[2])
+        rows = torch.from_numpy(positions)
+        # The state before an answer's token t stands at the place before it.
+        places = starts[rows].unsqueeze(1) - 1 + torch.arange(answers.mask.shape[1])
+        places = places.clamp(max=states.shape[1] - 1)
+        own = states.gather(1, places.unsqueeze(2).expand(-1, -1, states.shape[2]))
+        found[rows] = own * answers.mask[rows].unsqueeze(2)
+    if found is None:
+        raise ValueError("there are no answers")
+    return found
 
 
 def log_probs(

@@ -66,6 +66,13 @@ def anchored(
     return _clipped(products.towards + strength * own, products.gap + strength, own)
 
 
+def squared_length(products: Products, weight: Tensor) -> Tensor:
+    """Return ``||g u + (1 - g) v||^2`` of weights g [slots], [slots], in double precision."""
+    g = weight.to(products.gap)
+    # By the parallelogram law, which needs no further product.
+    return g * products.first + (1 - g) * products.second - g * (1 - g) * products.gap
+
+
 def _clipped(above: Tensor, below: Tensor, otherwise: Tensor) -> Tensor:
     """Return above / below in [0, 1], ``otherwise`` where below is zero; in single precision."""
     decided = below > 0

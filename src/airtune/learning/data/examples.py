@@ -108,6 +108,15 @@ class Examples:
         """Return these rows of the corpus, sharing its memory."""
         return Examples(self.corpus, rows)
 
+    def at(self, positions: np.ndarray) -> Examples:
+        """Return the examples at these positions, sharing the corpus' memory."""
+        return Examples(self.corpus, self.rows[positions])
+
+    @property
+    def first(self) -> Examples:
+        """Each example's first sequence: of a pair the chosen answer."""
+        return self if self.rows.ndim == 1 else Examples(self.corpus, self.rows[:, 0])
+
     def lengths(self) -> np.ndarray:
         """Tokens of each example; of its longest sequence where it has several."""
         lengths = self.corpus.lengths[self.rows]
@@ -175,25 +184,33 @@ def pack(
 
 
 def _causal(
-    prompts: list[str], answers: list[list[str]], tokenizer: PreTrainedTokenizerBase, limit: int
+    prompts: list[str],
+    answers: list[list[str | None]],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
 ) -> tuple[list[list[int]], np.ndarray]:
     """Return [start] prompt response [end], and where the response begins.
 
     Prompt and response are tokenised apart so that the border is exact. A prompt too long to leave
     room loses its beginning: at least half of the window belongs to the response. ``answers`` are
     one or more columns; those of a row follow one another, behind the same part of its prompt.
+    Behind a prompt whose answer is None stands nothing.
     """
     plain = {"add_special_tokens": False, **_IDS_ONLY}
     prompt_ids = tokenizer(prompts, **plain)["input_ids"]
-    columns = [tokenizer(texts, **plain)["input_ids"] for texts in answers]
+    columns = [tokenizer([t or "" for t in texts], **plain)["input_ids"] for texts in answers]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    tails = [
+        [[] if text is None else [*ids, *end] for text, ids in zip(*both, strict=True)]
+        for both in zip(answers, columns, strict=True)
+    ]
     sequences, begins = [], []
-    for prompt, *texts in zip(prompt_ids, *columns, strict=True):
-        longest = max(len(text) for text in texts) + len(end)
+    for prompt, *texts in zip(prompt_ids, *tails, strict=True):
+        longest = max(len(text) for text in texts)
         room = max(limit - len(start) - longest, limit // 2 - len(start))
         head = [*start, *(prompt[-room:] if room > 0 else [])]
         for text in texts:
-            sequences.append([*head, *text, *end][:limit])
+            sequences.append([*head, *text][:limit])
             begins.append(len(head))
     return sequences, np.asarray(begins, dtype=np.int64)

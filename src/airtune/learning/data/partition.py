@@ -83,6 +83,8 @@ def partition(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> Shares:
     names = None
     if config.partition == "column":
         names, parts = _by_column(frame, config)
+    elif config.partition == "groups":
+        parts = _by_groups(frame, config, seed)
     else:
         parts = _drawn(frame, config, seed)
     return Shares(parts, names, config.test_fraction, seed)
@@ -140,7 +142,20 @@ def _drawn(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> Ragged:
     )
 
 
-def _by_column(frame: pd.DataFrame, config: ClientsConfig) -> tuple[list[str], Ragged]:
+def _by_groups(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> Ragged:
+    """Give each value's rows to one client, the largest first, always to who has least by then."""
+    codes, values = _coded(frame, config)
+    sizes, dealt = np.bincount(codes), np.zeros(config.count, dtype=np.int64)
+    shuffled = keyed.generator(seed, "groups").permutation(len(values))
+    owner = np.empty(len(values), dtype=np.int64)
+    for code in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        owner[code] = np.argmin(dealt)
+        dealt[owner[code]] += sizes[code]
+    return _grouped(np.arange(len(frame)), owner[codes], config.count)
+
+
+def _coded(frame: pd.DataFrame, config: ClientsConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's value of the column as a number, and the values, at least one a client."""
     column = config.column or ""
     if column not in frame.columns:
         raise UserError(
@@ -156,6 +171,11 @@ def _by_column(frame: pd.DataFrame, config: ClientsConfig) -> tuple[list[str], R
             f"clients.count: {config.count} clients but column '{column}' has {len(values)} "
             f"values; give at most {len(values)}."
         )
+    return codes, np.asarray(values)
+
+
+def _by_column(frame: pd.DataFrame, config: ClientsConfig) -> tuple[list[str], Ragged]:
+    codes, values = _coded(frame, config)
     # The largest groups become clients; ties by name so that the choice is a function of the data.
     sizes = np.bincount(codes)
     order = sorted(range(len(values)), key=lambda code: (-sizes[code], str(values[code])))

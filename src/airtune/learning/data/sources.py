@@ -18,10 +18,10 @@ from airtune import keyed
 from airtune.errors import UserError, nearest
 from airtune.learning import hub
 from airtune.learning.config import DataConfig, Task
-from airtune.learning.data import netops, preferences
+from airtune.learning.data import netops, preferences, topics
 
 _GZIP = b"\x1f\x8b"
-EMBEDDED = ("netops", "netops-instruct")
+EMBEDDED = ("netops", "netops-instruct", "topics")
 _READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
@@ -29,10 +29,11 @@ _READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".p
 class Table:
     """Training and test rows with the columns' meaning settled.
 
-    ``train`` and ``test`` have columns ``_prompt`` (may be empty), ``_text`` and, for
-    classification, ``_label`` as an index into ``classes``, for preferences ``_rejected``, the
-    answer that ``_text`` is preferred to; the data's own columns stay beside them. ``public`` are
-    texts that everybody has, without labels; none where nobody asked.
+    ``train`` and ``test`` have columns ``_prompt`` (may be empty) and ``_text``, None where a
+    prompt has no answer; for classification ``_label`` as an index into ``classes``; for
+    preferences ``_rejected``, the answer that ``_text`` is preferred to. The data's own columns
+    stay beside them. ``public`` are texts that everybody has, without labels; none where nobody
+    asked.
     """
 
     task: Task
@@ -45,6 +46,16 @@ class Table:
     def preferences(self) -> bool:
         """Whether examples are pairs, of a chosen and a rejected answer."""
         return "_rejected" in self.train.columns
+
+    @property
+    def prompts_only(self) -> bool:
+        """Whether nothing is to be learned from the texts themselves: no prompt has an answer."""
+        return bool(self.train["_text"].isna().all())
+
+    @property
+    def prompted(self) -> bool:
+        """Whether every example begins with something to answer."""
+        return bool((self.train["_prompt"] != "").all())
 
 
 _PUBLIC_ROWS = 500  # by default, where a method needs public texts
@@ -62,6 +73,8 @@ def load_table(config: DataConfig, seed: int, needs_public: bool = False) -> Tab
         train, test = _preferences(*raw_train, config), _preferences(*raw_test, config)
     elif config.response is not None:
         train, test = _instructions(*raw_train, config), _instructions(*raw_test, config)
+    elif config.prompt is not None:
+        train, test = _prompts(*raw_train, config), _prompts(*raw_test, config)
     elif config.label is not None or (config.text != "label" and "label" in raw_train[0]):
         task = "classification"
         train, test, classes = _labelled(raw_train, raw_test, config, config.label or "label")
@@ -126,6 +139,10 @@ def _read(config: DataConfig) -> tuple[DataConfig, _Named, _Named]:
         if config.test is None:
             return config, *_hold_out(train, config, config.train)
         return config, (train, config.train), (read_file(config.test, "data.test"), config.test)
+    if config.name == "topics":
+        train, test = topics.frames()
+        config = config.model_copy(update={"prompt": "prompt"})
+        return config, (train, config.name), (test, config.name)
     if config.name in EMBEDDED:
         train, test = netops.generate()
         if config.name == "netops-instruct":
@@ -242,14 +259,26 @@ def _plain(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
     return frame.assign(_prompt="", _text=_texts(frame, config.text, "text", where))
 
 
-def _instructions(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
+def _prompts(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
+    # The built-in prompts are beginnings of stories: nothing stands between them and the answer.
+    end = "" if where == "topics" else "\n"
+    prompts = [text + end for text in _joined(frame, where, config)]
+    return frame.assign(_prompt=prompts, _text=None)
+
+
+def _joined(frame: pd.DataFrame, where: str, config: DataConfig) -> list[str]:
+    """Return the prompts' columns, one below the other."""
     columns = [config.prompt] if isinstance(config.prompt, str) else config.prompt or []
     parts = [_texts(frame, name, "prompt", where) for name in columns]
+    return ["\n".join(p for p in row if p) for row in zip(*parts, strict=True)]
+
+
+def _instructions(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.DataFrame:
     response = _texts(frame, config.response or "", "response", where)
     empty = response.index[response.str.strip() == ""]
     if len(empty):
         raise UserError(f"data.response: {_row(empty[0], where)} has an empty response.")
-    prompts = ["\n".join(p for p in row if p) + "\n" for row in zip(*parts, strict=True)]
+    prompts = [text + "\n" for text in _joined(frame, where, config)]
     return frame.assign(_prompt=prompts, _text=response)
 
 

@@ -1,0 +1,269 @@
+"""What PFIT and PWFF have in common: two rewards, clients who weigh them, three ways to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from airtune.config import Config
+from airtune.errors import UserError
+from airtune.learning.alignment.credit import Apart, Credit, Critic, Mixture
+from airtune.learning.alignment.drawing import Drawing, constants
+from airtune.learning.alignment.examination import Examination
+from airtune.learning.alignment.generation import Sampling
+from airtune.learning.alignment.losses import Scale
+from airtune.learning.alignment.policy import Policy, TwoRewards
+from airtune.learning.alignment.preference import PairwisePreference, preferred, with_preferences
+from airtune.learning.alignment.rewards import Rewards, TopicRewards, about
+from airtune.learning.alignment.topics import OBJECTIVES
+from airtune.learning.alignment.two_losses import Rule, TwoLosses
+from airtune.learning.phase import Objective, Phase
+from airtune.methods.fedprox import FedProx, FedProxConfig
+from airtune.methods.method import Client, MethodConfig, Setup, State
+
+if TYPE_CHECKING:
+    from airtune.learning.adapter import Adapter
+    from airtune.learning.data.examples import Examples
+    from airtune.learning.learner import Learner
+    from airtune.radio.grant import Grant
+    from airtune.wire import Payload
+
+Weight = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class AnswersConfig(Config):
+    """The answers that a client learns from in one step."""
+
+    prompts: PositiveInt = Field(6, description="of the client's own, drawn anew for each step")
+    samples: int = Field(8, ge=2, description="answers to each prompt")
+    tokens: PositiveInt = Field(32, description="of an answer, at most")
+    temperature: PositiveFloat = 1.0
+    epochs: PositiveInt = Field(1, description="optimiser steps on each step's answers")
+
+
+class ExaminedConfig(Config):
+    """The answers to test prompts that models are judged by."""
+
+    prompts: PositiveInt = Field(64, description="of the test set, drawn once, at most")
+    samples: PositiveInt = 6
+    tokens: PositiveInt = 40
+
+
+class AligningConfig(FedProxConfig):
+    """Options of alignment; symbols as in the specification."""
+
+    proximal: NonNegativeFloat = Field(
+        0.0, description="mu, weight of the squared distance of what is shared to the broadcast"
+    )
+    distance: Literal["loss", "reward"] = Field(
+        "loss", description="where that distance counts; in the reward it has no gradient"
+    )
+    preferences: list[Weight] = Field(
+        [0.0, 0.25, 0.5, 0.75, 1.0],
+        min_length=1,
+        description="a_n, a client's weight of helpful answers against safe ones; client i has "
+        "number i mod count",
+    )
+    trains_for: Literal["own"] | Weight = Field(
+        "own",
+        description="the weight that clients learn with: their own; or one for all, such as 0.5, "
+        "while each is judged by its own",
+    )
+    rewards: Literal["caring", "harmless"] | None = Field(
+        "caring",
+        description="what judges answers: a built-in pair of objectives for data.name topics; "
+        "null: with dpo, the data's own order of answers",
+    )
+    algorithm: Literal["grpo", "ppo", "dpo"] = Field(
+        "grpo", description="policy optimisation without or with a critic; or learning from pairs"
+    )
+    weights: Rule = Field(
+        "fixed",
+        description="of the two objectives' gradients: the client's own, or by gradients (mgda, "
+        "anchored at its own)",
+    )
+    kappa: NonNegativeFloat = Field(
+        1.0, description="of anchored, relative to the mean squared gradient"
+    )
+    equal_length: bool = Field(
+        False, description="stretch what mgda and anchored find to the fixed weight's step"
+    )
+    kl: NonNegativeFloat = Field(0.05, description="beta_kl: in grpo's loss, in ppo's reward")
+    clip: PositiveFloat = Field(0.2, description="epsilon of the probability ratio")
+    entropy: NonNegativeFloat = Field(0.0, description="c_e, weight of the policy's entropy")
+    scale: Scale = Field("batch", description="of grpo's advantages: whose deviation divides them")
+    gae: Weight = Field(0.95, description="lambda of ppo's advantages")
+    dpo_beta: PositiveFloat = Field(0.1, description="b, of dpo")
+    answers: AnswersConfig = AnswersConfig()
+    examined: ExaminedConfig = ExaminedConfig()
+    tuning_rounds: NonNegativeInt = Field(
+        0, description="rounds of instruction tuning on given answers before the alignment"
+    )
+
+
+class Aligning(FedProx):
+    """Clients align what they train with their own mixture of two rewards."""
+
+    Config: ClassVar[type[MethodConfig]] = AligningConfig
+    learns_preferences: ClassVar[bool] = True
+    answers_prompts: ClassVar[bool] = True
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError where options or data lack what the algorithm learns from."""
+        super().__init__(config, setup)
+        pairs = setup.texts.sequences == 2
+        if config.algorithm == "dpo" and not pairs:
+            raise UserError(
+                "method.algorithm: dpo learns from pairs of answers; name their columns as "
+                "data.chosen and data.rejected, or use grpo."
+            )
+        if config.rewards is None and config.algorithm != "dpo":
+            raise UserError(
+                f"method.rewards: {config.algorithm} needs something that judges answers; name "
+                "rewards, or use dpo on pairs."
+            )
+        if config.algorithm == "ppo" and config.weights != "fixed":
+            raise UserError(
+                "method.weights: ppo has one critic, of a client's own mixture; use weights: "
+                "fixed, or grpo."
+            )
+        corpus = setup.texts.corpus
+        if config.tuning_rounds and not (corpus.targets < corpus.lengths).all():
+            raise UserError(
+                "method.tuning_rounds: instruction tuning learns given answers, and the data has "
+                "prompts alone; give 0, or name the answers' column."
+            )
+        self._preferences = np.resize(config.preferences, len(setup.examples))
+        self._rewards = self._judge()
+        self._drawing = self._examination = None
+        if self._rewards is not None:
+            stop = _stop(setup.server)
+            own, tested = config.answers, config.examined
+            self._drawing = Drawing(
+                self._rewards,
+                self._credit(),
+                Sampling(own.samples, own.tokens, stop, own.temperature),
+                own.prompts,
+                setup.seed,
+                config.proximal if config.distance == "reward" else 0.0,
+            )
+            sampling = Sampling(tested.samples, tested.tokens, stop, own.temperature)
+            self._examination = Examination(self._rewards, sampling, tested.prompts, setup.seed)
+
+    def part(self, client: Client, steps: int, trains: tuple[str, ...] = ("*",)) -> list[Phase]:
+        """Return instruction tuning in the first rounds, then alignment."""
+        config = self.config
+        if client.round <= config.tuning_rounds:
+            return super().part(client, steps, trains)
+        reference = self._reference(client)
+        weight = self.weight(client.index)
+        own = constants(weight, self.told(client), reference or {})
+        if config.algorithm == "dpo":
+            model = client.learner.model
+            pairs = with_preferences(
+                model, client.data, reference, self._rewards, self.told(client)
+            )
+            client.predicted_tokens += int(pairs.corpus.lengths[pairs.rows].sum())
+            phase = Phase(pairs, self._objective(), steps, trains, constants=own)
+            return [self.held(client, phase)]
+        rows = config.answers.prompts * config.answers.samples
+        phase = Phase(
+            client.data.first,
+            self._objective(),
+            config.answers.epochs,
+            trains,
+            constants=own,
+            batch_size=rows,
+            goes_on=True,
+            maker=self._drawing,
+        )
+        return [self.held(client, phase)] * steps
+
+    def held(self, client: Client, phase: Phase) -> Phase:
+        """Return a phase with the pull; where that counts in the reward, with its anchors only."""
+        held = super().held(client, phase)
+        if self.config.distance == "reward" and phase.maker is not None:
+            return replace(held, objective=phase.objective)
+        return held
+
+    def upload(self, client: Client, grant: Grant) -> Payload | None:
+        """Return what is shared; the means of what its answers earned are noted."""
+        for name in client.made[0] if client.made else ():
+            client.notes[name] = float(np.mean([notes[name] for notes in client.made]))
+        return super().upload(client, grant)
+
+    def weight(self, client: int) -> float:
+        """Return the weight of helpful answers that a client trains for."""
+        chosen = self.config.trains_for
+        return float(self._preferences[client] if chosen == "own" else chosen)
+
+    def told(self, client: Client) -> Adapter:
+        """Return what the server sent to judge with; nothing for what a program computes."""
+        del client
+        return {}
+
+    def judge(self, learner: Learner, adapter: Adapter, test: Examples) -> dict[str, float]:
+        """Return helpful, safe, kl and distinct_2 of answers; of pairs, the share won."""
+        found = {}
+        if self._examination is not None:
+            found = self._examination(learner.model, adapter, test.first, {})
+        if test.sequences == 2:
+            found["pairs_won"] = preferred(learner.model, test, adapter, None)
+        return found
+
+    def judged_by(self, client: int, judged: Mapping[str, float]) -> dict[str, float]:
+        """Add the reward by the client's own preference."""
+        a = float(self._preferences[client])
+        if "helpful" not in judged:
+            return dict(judged)
+        return {"reward": a * judged["helpful"] + (1.0 - a) * judged["safe"], **judged}
+
+    def facts(self, state: State, test: Examples) -> dict[str, Any]:
+        """Return preferences, and the front of the built-in objectives over the test prompts."""
+        del state
+        found: dict[str, Any] = {"preferences": self._preferences.tolist()}
+        if isinstance(self._rewards, TopicRewards) and self._examination is not None:
+            tokenizer = self.setup.server.model.backbone.tokenizer
+            asked = self._examination.asked(test.first)
+            mix = [about(t) for t in tokenizer.batch_decode(asked, skip_special_tokens=True)]
+            found["front"] = self._rewards.task.front(mix).points.tolist()
+        return found
+
+    def _judge(self) -> Rewards | None:
+        chosen = self.config.rewards
+        return None if chosen is None else TopicRewards(OBJECTIVES[chosen])
+
+    def _credit(self) -> Credit:
+        config = self.config
+        if config.algorithm == "ppo":
+            return Critic(config.kl, lam=config.gae)
+        return Mixture(config.scale) if config.weights == "fixed" else Apart(config.scale)
+
+    def _objective(self) -> Objective:
+        config = self.config
+        weighing = TwoLosses(config.weights, config.kappa, equal_length=config.equal_length)
+        if config.algorithm == "dpo":
+            return PairwisePreference(weighing, config.dpo_beta)
+        kl = 0.0 if config.algorithm == "ppo" else config.kl
+        temperature = config.answers.temperature
+        if config.weights == "fixed":
+            return Policy(config.clip, kl, temperature, config.entropy)
+        return TwoRewards(weighing, config.clip, kl, temperature)
+
+    def _reference(self, client: Client) -> Adapter | None:
+        """Return the client's model at the end of instruction tuning; None for the pretrained."""
+        if self.config.tuning_rounds == 0:
+            return None
+        if "reference" not in client.state:
+            client.state["reference"] = dict(client.adapter)
+        reference: Adapter = client.state["reference"]
+        return reference
+
+
+def _stop(learner: Learner) -> tuple[int, ...]:
+    end = learner.model.backbone.tokenizer.eos_token_id
+    return () if end is None else (int(end),)
