@@ -69,7 +69,16 @@ def test_the_machine_does_not_belong_to_the_result():
         ({"clients": {"per_round": 11}}, "per_round is 11 but there are 10 clients"),
         ({"clients": {"test_fraction": 1.0}}, "clients.test_fraction: input should be less than 1"),
         ({"clients": {"partition": "column"}}, "column's name go together"),
-        ({"data": {"prompt": "p"}}, "prompt and response go together"),
+        ({"data": {"response": "r"}}, "prompt and response go together"),
+        ({"data": {"prompt": "p", "label": "l"}}, "label .* and prompt exclude another"),
+        (
+            {"method": {"name": "pwff", "preferences": [0.2, 1.5]}},
+            "method.preferences.1: input should be less than or equal to 1, but it is 1.5",
+        ),
+        (
+            {"clients": {"partition": "groups"}},
+            "partition: column or groups and the column's name go together",
+        ),
         ({"method": "fedavgg"}, "method.name: there is no method 'fedavgg'; did you mean 'fedavg'"),
         ({"method": {"name": "fedavg", "mu": 1}}, "method.mu: there is no such key"),
         ({"method": {"name": "fedavg", "value_type": "int4"}}, "method.value_type: .*float16"),

@@ -78,3 +78,22 @@ def test_column_takes_the_largest_groups():
 def test_impossible_partitions_are_refused(keys, message):
     with pytest.raises(UserError, match=message):
         shares(**keys)
+
+
+def test_groups_go_whole_to_clients_who_have_about_as_much():
+    frame = pd.DataFrame({"topic": list("aaaaabbbbcccddef")})
+    config = ClientsConfig(count=3, partition="groups", column="topic", test_fraction=0.0)
+    shares = partition(frame, config, seed=0)
+    owned = [set(frame["topic"][share.train]) for share in shares]
+    assert sorted(topic for topics in owned for topic in topics) == list("abcdef")
+    # The largest three go to a client each; then always to who has least.
+    assert sorted(len(share.train) for share in shares) == [5, 5, 6]
+    other = partition(frame, config, seed=1)
+    assert sorted(len(share.train) for share in other) == [5, 5, 6]
+
+
+def test_groups_need_as_many_values_as_clients():
+    frame = pd.DataFrame({"topic": list("aabb")})
+    config = ClientsConfig(count=3, partition="groups", column="topic")
+    with pytest.raises(UserError, match="column 'topic' has 2 values; give at most 2"):
+        partition(frame, config, seed=0)

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from airtune.config import Config
 from airtune.errors import UserError
 from airtune.learning.alignment.credit import Apart, Credit, Critic, Mixture
-from airtune.learning.alignment.drawing import Drawing, constants
+from airtune.learning.alignment.drawing import Drawing, constants, prompts_of
 from airtune.learning.alignment.examination import Examination
 from airtune.learning.alignment.generation import Sampling
 from airtune.learning.alignment.losses import Scale
@@ -234,8 +234,14 @@ class Aligning(FedProx):
         return found
 
     def _judge(self) -> Rewards | None:
-        chosen = self.config.rewards
-        return None if chosen is None else TopicRewards(OBJECTIVES[chosen])
+        """Return what judges answers; raise UserError for prompts whose answers it cannot judge."""
+        if self.config.rewards is None:
+            return None
+        tokenizer = self.setup.server.model.backbone.tokenizer
+        asked = prompts_of(self.setup.texts.first)
+        for text in tokenizer.batch_decode(asked, skip_special_tokens=True):
+            about(text)
+        return TopicRewards(OBJECTIVES[self.config.rewards])
 
     def _credit(self) -> Credit:
         config = self.config

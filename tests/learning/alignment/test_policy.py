@@ -9,6 +9,7 @@ import torch
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.alignment.policy import Policy, TwoRewards
 from airtune.learning.alignment.scoring import log_probs
+from airtune.learning.alignment.two_losses import TwoLosses
 from airtune.learning.backbone import load_backbone
 from airtune.learning.config import AdapterConfig, MachineConfig, ModelConfig, TrainConfig
 from airtune.learning.data.examples import Examples, pack
@@ -79,14 +80,20 @@ def expected(learner, client):
     return found
 
 
-@pytest.mark.parametrize("rule", ["mgda", "anchored", "absolute"])
-def test_the_step_is_along_the_weighted_gradients(learner, rule):
+@pytest.mark.parametrize("stretched", [False, True])
+@pytest.mark.parametrize("rule", ["fixed", "mgda", "anchored", "absolute"])
+def test_the_step_is_along_the_weighted_gradients(learner, rule, stretched):
     a, kappa = 0.8, 0.7
-    objective = TwoRewards("mgda", 0.2, KL)
-    if rule != "mgda":
-        objective = TwoRewards("anchored", 0.2, KL, kappa, absolute=rule == "absolute")
+    named = "anchored" if rule == "absolute" else rule
+    weighing = TwoLosses(named, kappa, absolute=rule == "absolute", equal_length=stretched)
+    objective = TwoRewards(weighing, 0.2, KL)
     (u, first), (v, second) = expected(learner, 1)
-    strength = {"mgda": 0.0, "anchored": kappa * 0.5 * float(u @ u + v @ v), "absolute": kappa}
+    strength = {
+        "fixed": 1e9,
+        "mgda": 0.0,
+        "anchored": kappa * 0.5 * float(u @ u + v @ v),
+        "absolute": kappa,
+    }
     above = float((v - u) @ v) + strength[rule] * a
     g = min(max(above / (float((u - v) @ (u - v)) + strength[rule]), 0.0), 1.0)
     assert 0.02 < g < 0.98
@@ -94,6 +101,8 @@ def test_the_step_is_along_the_weighted_gradients(learner, rule):
     (task,) = stepped(learner, [1], lambda _: own)
     moved = gradient(learner, 1, task)
     wanted = g * u + (1 - g) * v
+    if stretched:
+        wanted = wanted * float((a * u + (1 - a) * v).norm() / wanted.norm())
     assert float((moved - wanted).norm()) < 1e-3 * float(wanted.norm())
     assert float((u - v).norm()) > 0.1 * float(wanted.norm())  # so that g matters
     assert task.losses[0] == pytest.approx(g * first + (1 - g) * second, abs=1e-5)
@@ -105,7 +114,13 @@ def test_clients_of_unequal_lengths_step_as_they_do_alone(learner):
     def own(client):
         data = answers(learner, client, LENGTH + 16 * (client == 2))
         constants = {"preference": torch.tensor(0.2 * client)}
-        return Phase(data, TwoRewards("anchored", 0.2, KL), 2, batch_size=ROWS, constants=constants)
+        return Phase(
+            data,
+            TwoRewards(TwoLosses("anchored"), 0.2, KL),
+            2,
+            batch_size=ROWS,
+            constants=constants,
+        )
 
     together = stepped(learner, range(3), own)
     for client in range(3):
@@ -117,7 +132,7 @@ def test_clients_of_unequal_lengths_step_as_they_do_alone(learner):
 
 def test_what_does_not_train_has_no_say(learner):
     (u, _), (v, _) = expected(learner, 0)
-    own = replace(phase(learner, 0, TwoRewards("mgda", 0.2, KL)), trains=("*lora_B*",))
+    own = replace(phase(learner, 0, TwoRewards(TwoLosses("mgda"), 0.2, KL)), trains=("*lora_B*",))
     (task,) = stepped(learner, [0], lambda _: own)
     names = list(task.adapter)
     sizes = [task.adapter[name].numel() for name in names]
@@ -131,3 +146,17 @@ def test_what_does_not_train_has_no_say(learner):
         task.adapter[names[0]] if "lora_A" in names[0] else task.adapter[names[1]],
         start(learner, 0)[names[0] if "lora_A" in names[0] else names[1]],
     )
+
+
+def test_split_weighs_what_is_private_by_the_client_and_what_is_shared_alike(learner):
+    (u, _), (v, _) = expected(learner, 1)
+    weighing = TwoLosses("split", private=("*lora_A*",), common=0.4)
+    own = phase(learner, 1, TwoRewards(weighing, 0.2, KL), preference=torch.tensor(0.9))
+    (task,) = stepped(learner, [1], lambda _: own)
+    moved, at = gradient(learner, 1, task), 0
+    for name, tensor in task.adapter.items():
+        part = slice(at, at + tensor.numel())
+        g = 0.9 if "lora_A" in name else 0.4
+        wanted = g * u[part] + (1 - g) * v[part]
+        assert float((moved[part] - wanted).norm()) < 1e-3 * float(wanted.norm()), name
+        at = part.stop

@@ -52,6 +52,6 @@ def about(text: str) -> Prompt:
         if word in CALM or word in RISKY:
             return Prompt(text, word, word in RISKY, held_out=False)
     raise UserError(
-        f"data.name: the prompt '{text}' names none of the built-in topics, so its answers cannot "
-        "be judged; use data.name: topics, or rewards that are learned."
+        f"method.rewards: the prompt '{text}' names none of the built-in topics, so its answers "
+        "cannot be judged; use data.name: topics, or rewards that are learned."
     )

@@ -32,18 +32,19 @@ class TwoLosses:
 
     def __call__(self, step: Pass, first: Tensor, second: Tensor) -> Tensor:
         """Return one loss of each slot, [slots], whose gradient is the chosen direction."""
-        a = step.constants[PREFERENCE]
         if self.rule == "fixed":
+            a = step.constants[PREFERENCE]
             return a * first + (1.0 - a) * second
         u, v = step.gradients(first, again=True), step.gradients(second)
         found = products(*([each.flatten(1) for each in own.values()] for own in (u, v)))
         if self.rule == "mgda":
             g = min_norm(found)
         else:
-            g = anchored(found, a, self.kappa, not self.absolute)
+            g = anchored(found, step.constants[PREFERENCE], self.kappa, not self.absolute)
         stretch = g.new_ones(g.shape)
         if self.equal_length:
-            wanted, own = squared_length(found, a), squared_length(found, g)
+            wanted = squared_length(found, step.constants[PREFERENCE])
+            own = squared_length(found, g)
             stretch = (wanted / own.clamp(min=1e-30)).sqrt().to(g.dtype)
         chosen = {}
         for name, each in u.items():

@@ -130,7 +130,7 @@ def _drawn(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> Ragged:
             if "_label" not in frame.columns:
                 raise UserError(
                     "clients.partition: dirichlet needs labels, and this task has none; "
-                    "use iid, quantity or column."
+                    "use iid, quantity, column or groups."
                 )
             parts = dirichlet(frame["_label"].to_numpy(), config.count, config.alpha, rng)
         if parts.sizes.all():
