@@ -83,9 +83,11 @@ class AligningConfig(FedProxConfig):
     )
     weights: Rule = Field(
         "fixed",
-        description="of the two objectives' gradients: the client's own, or by gradients (mgda, "
-        "anchored at its own)",
+        description="of the two objectives: the client's own; its own for what is private and "
+        "common_weight for what is shared (split); or by their gradients (mgda, anchored at its "
+        "own)",
     )
+    common_weight: Weight = Field(0.5, description="of split, for what is shared")
     kappa: NonNegativeFloat = Field(
         1.0, description="of anchored, relative to the mean squared gradient"
     )
@@ -251,7 +253,13 @@ class Aligning(FedProx):
 
     def _objective(self) -> Objective:
         config = self.config
-        weighing = TwoLosses(config.weights, config.kappa, equal_length=config.equal_length)
+        weighing = TwoLosses(
+            config.weights,
+            config.kappa,
+            equal_length=config.equal_length,
+            private=tuple(config.private),
+            common=config.common_weight,
+        )
         if config.algorithm == "dpo":
             return PairwisePreference(weighing, config.dpo_beta)
         kl = 0.0 if config.algorithm == "ppo" else config.kl
