@@ -126,7 +126,7 @@ def _table(model: str, rows: Sequence[Row]) -> str:
         f"**{model}** ({rows[0]['model_parameters'] / 1e6:.4g} M parameters; at {at} dB {absent} % "
         "of the clients are in outage)\n",
         f"| system | kbit each way | on the air, s at {at} dB | computing, s: 4 P (early end) | "
-        f"on the air, J at {at} dB | computing, J: 4 P (early end) | delay / {FULL}'s |",
+        f"on the air, J at {at} dB | computing of all, J: 4 P (early end) | delay / {FULL}'s |",
         "|" + "---|" * 7,
     ]
     whole = [row for row in rows if row["system"] == FULL]
