@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ from airtune.learning.prototypes import take_shots, with_prototypes
 from airtune.methods.method import Method, Setup, Work
 from airtune.methods.registry import find
 from airtune.radio.cell import Cell
-from airtune.radio.compute import compute_seconds, flops
+from airtune.radio.compute import Passes, compute_seconds
+from airtune.radio.config import CellConfig
 
 _DRAWS = 8  # batches from which the length of a client's batch is estimated
 
@@ -104,7 +106,7 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
         parts.method,
         parts.clients,
         parts.cell,
-        [kind.learner.model.backbone.active_parameters for kind in parts.clients.kinds],
+        [passes(kind.learner.model, parts.cell.config) for kind in parts.clients.kinds],
     )
     return Session(
         folder,
@@ -115,6 +117,19 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
         parts.table.task,
         experiment.machine.checkpoint_every,
     )
+
+
+def passes(model: AdaptedModel, cell: CellConfig) -> Passes:
+    """Return what a token of a model costs on a device.
+
+    That layers below are looked up is this computer's saving: a device is charged for them.
+    """
+    whole = model.backbone.active_parameters
+    if cell.backward == "all":
+        return Passes(whole, whole)
+    below = 0 if model.prefix is None else model.prefix.parameters
+    shapes = model.slots.shapes.values() if model.config.kind == "blocks" else ()
+    return Passes(whole, whole - below, sum(math.prod(shape) for shape in shapes))
 
 
 def _shots(experiment: Experiment) -> int:
@@ -300,8 +315,8 @@ class _PlannedSeconds:
         if work.predicted:
             lengths = kind.public.corpus.padded(kind.public.lengths())
             predicted = work.predicted * float(lengths.mean())
-        parameters = kind.learner.model.backbone.active_parameters
-        total = flops("peft", parameters, trained) + flops("inference", parameters, predicted)
+        costs = passes(kind.learner.model, self._experiment.cell)
+        total = costs.training(trained) + costs.inference(predicted)
         return float(compute_seconds(self._experiment.cell.devices, client, total))
 
     def _batch_tokens(self, client: int, data: Examples, batch_size: int) -> float:

@@ -1,12 +1,14 @@
 import pytest
 
-from airtune.radio.compute import DEVICES, compute_joules, compute_seconds, flops
+from airtune.radio.compute import DEVICES, Passes, compute_joules, compute_seconds
 
 
 def test_flops_per_token():
-    assert flops("full", 1e6, 10) == 6e7
-    assert flops("peft", 1e6, 10) == 4e7
-    assert flops("inference", 1e6, 10) == 2e7
+    assert Passes(10**6, 10**6, 10**6).training(10) == 6e7
+    assert Passes(10**6, 10**6).training(10) == 4e7
+    assert Passes(10**6, 10**5).training(10) == 2e7 + 2e6
+    assert Passes(10**6, 2 * 10**5, 10**5).training([1, 10]).tolist() == [2.6e6, 2.6e7]
+    assert Passes(10**6, 10**5, 10**5).inference(10) == 2e7
 
 
 def test_clients_take_devices_in_turn():

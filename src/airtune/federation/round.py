@@ -16,7 +16,7 @@ from airtune.federation.records import BroadcastRow, RoundRow, UploadRow
 from airtune.methods.method import Delivery, Method, State
 from airtune.radio.air import Air
 from airtune.radio.cell import Cell, Links
-from airtune.radio.compute import compute_joules, compute_seconds, flops
+from airtune.radio.compute import Passes, compute_joules, compute_seconds
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
 from airtune.wire import WireError, decode, encode
@@ -40,16 +40,16 @@ class RoundRunner:
         method: Method,
         federation: Federation,
         cell: Cell,
-        parameters: Sequence[int],
+        passes: Sequence[Passes],
     ) -> None:
-        """Set up; ``parameters`` are those that take part in a token's arithmetic.
+        """Set up; ``passes`` say what a token's arithmetic is.
 
         Client i has number i mod count of them, as it has of the models.
         """
         self.clock: Clock[UploadRow] = Clock()
         self._method, self._federation, self._cell = method, federation, cell
         self._air = Air(cell.config, cell.seed)
-        self._parameters = parameters
+        self._passes = passes
         self._weights = method.setup.examples / method.setup.examples.sum()
 
     def run(self, state: State, round: int) -> Outcome:
@@ -107,9 +107,8 @@ class RoundRunner:
     def _charge(self, reply: Reply, grant: Grant, links: Links) -> UploadRow:
         """Charge a reply's training and trip."""
         devices = self._cell.config.devices
-        parameters = self._parameters[reply.client % len(self._parameters)]
-        work = flops("peft", parameters, reply.tokens)
-        work = work + flops("inference", parameters, reply.predicted_tokens)
+        passes = self._passes[reply.client % len(self._passes)]
+        work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
         row = UploadRow(
             links.round,
             reply.client,

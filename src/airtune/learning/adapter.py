@@ -22,6 +22,7 @@ from airtune.learning.projections import Taps
 from airtune.learning.shifts import absorbed, shifts
 from airtune.learning.slot_modules import Tap, low_rank
 from airtune.learning.slots import Slots
+from airtune.learning.sparse_attention import make_sparse
 from airtune.learning.standalone import in_layer
 
 Adapter = dict[str, Tensor]
@@ -54,11 +55,13 @@ class AdaptedModel:
                 self.taps[matrix] = tap
                 shift = self.slots.shifts.place(matrix, self.device)
                 module.forward = low_rank(module.base_layer, down, up, scale, tap, shift)
-        self.prefix = find_prefix(self.module, names)
         # The injected layers are all that an adapter needs; peft's wrapper around the model has
         # nothing to add to a pass but time.
         wrapped = isinstance(self.module, peft.PeftModel)
         self.plain = inner = self.module.get_base_model() if wrapped else self.module
+        self.prefix = find_prefix(self.module, names)
+        if config.attention_window is not None:
+            make_sparse(inner, backbone, config.attention_window, config.attention_stride)
         self._forward: Callable[..., Any] = inner
         # Only generation reads a cache of keys and values; to keep one in training is waste.
         caches = "use_cache" in inspect.signature(inner.forward).parameters

@@ -73,6 +73,15 @@ class AdapterConfig(Config):
         description="adapt only so many layers, from the top: what lies below is computed once "
         "per text and then looked up; default: all",
     )
+    attention_window: PositiveInt | None = Field(
+        None,
+        description="of decoders: in the layers that are adapted a token sees only itself and "
+        "those before it, so many in all, the first token, and each attention_stride-th; "
+        "default: all before it",
+    )
+    attention_stride: PositiveInt | None = Field(
+        None, description="beside a window: tokens 0, s, 2s ... are seen from everywhere"
+    )
 
     @property
     def has_slots(self) -> bool:
@@ -110,6 +119,11 @@ class AdapterConfig(Config):
             raise ValueError(
                 "kind: blocks trains the last top_layers layers; say how many, such as "
                 "top_layers: 2."
+            )
+        if self.attention_stride is not None and self.attention_window is None:
+            raise ValueError(
+                "attention_stride is what is seen outside a window; give attention_window too, "
+                "such as 64, or leave it out."
             )
         if self.targets is not None and self.kind in ("bottleneck", "blocks"):
             raise ValueError(

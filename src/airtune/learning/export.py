@@ -115,6 +115,13 @@ def write_adapter(
                 "ignore_mismatched_sizes=True\n)"
             )
         note = f"The base model is `{source}`."
+    if (window := model.config.attention_window) is not None:
+        stride = model.config.attention_stride
+        landmarks = "the first token" if stride is None else f"tokens 0, {stride}, {2 * stride} ..."
+        note += (
+            f" It was trained with sparse attention in its adapted layers, a window of {window} "
+            f"tokens and {landmarks}; loaded so, it sees all tokens."
+        )
     if model.config.is_peft:
         readme = _PEFT_README.format(imports=imports, base=base, note=note)
     else:

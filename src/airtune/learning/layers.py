@@ -24,19 +24,25 @@ def chosen_layers(backbone: Backbone, config: AdapterConfig) -> range:
 def named_layers(backbone: Backbone, config: AdapterConfig) -> dict[str, nn.Module]:
     """Return the layers that have adapters, by name, from below.
 
-    They are found in the model's list of as many modules as it has layers, the largest such list.
-    Raises UserError where there is none.
+    Raises UserError where the model has no list of them.
     """
-    count = int(backbone.module.config.get_text_config().num_hidden_layers)
-    lists = {
-        name: module
-        for name, module in backbone.module.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    }
-    if not lists:
+    path = path_of_layers(backbone)
+    if path is None:
+        count = int(backbone.module.config.get_text_config().num_hidden_layers)
         raise UserError(
             f"adapter.kind: {config.kind} needs a list of the model's {count} layers, and "
             f"'{backbone.name}' has none; use lora."
         )
-    path = max(lists, key=lambda name: sum(p.numel() for p in lists[name].parameters()))
-    return {f"{path}.{i}": lists[path][i] for i in chosen_layers(backbone, config)}
+    names = [f"{path}.{i}" for i in chosen_layers(backbone, config)]
+    return {name: backbone.module.get_submodule(name) for name in names}
+
+
+def path_of_layers(backbone: Backbone) -> str | None:
+    """Return the name of the largest list of as many modules as the model has layers, if any."""
+    count = int(backbone.module.config.get_text_config().num_hidden_layers)
+    lists = {
+        name: sum(parameter.numel() for parameter in module.parameters())
+        for name, module in backbone.module.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    }
+    return max(lists, key=lambda name: lists[name]) if lists else None

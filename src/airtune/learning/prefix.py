@@ -37,6 +37,7 @@ class FrozenPrefix:
 
     def __init__(self, model: nn.Module, layers: nn.ModuleList, first: int) -> None:
         self._model, self.first = model, first
+        self.parameters = sum(p.numel() for layer in layers[:first] for p in layer.parameters())
         self.width, self.dtype = 0, torch.float32  # of the states, once they have been seen
         self._given: Tensor | None = None
         self._stop = False

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from airtune.build import Parts, build
+from airtune.build import Parts, build, passes
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation.interface import Federation, Order, Reply
@@ -217,8 +217,8 @@ def _cut(method: SlicedLora, payload: RankSlices, kept: Tensor) -> RankSlices:
 
 
 def _runner(parts: Parts, federation: Federation) -> RoundRunner:
-    parameters = [kind.learner.model.backbone.active_parameters for kind in parts.clients.kinds]
-    return RoundRunner(parts.method, federation, parts.cell, parameters)
+    costs = [passes(kind.learner.model, parts.cell.config) for kind in parts.clients.kinds]
+    return RoundRunner(parts.method, federation, parts.cell, costs)
 
 
 def _score(parts: Parts, state: State) -> Score:

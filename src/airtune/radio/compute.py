@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,11 +12,29 @@ from pydantic import Field
 from airtune.config import Config
 from airtune.radio.units import Floats
 
-Work = Literal["full", "peft", "inference"]
 
-# Per parameter and token: forward 2, gradient of activations 2, gradient of weights 2. An adapter
-# spares only the last (DERIVED).
-FLOPS_PER_PARAMETER: dict[Work, float] = {"full": 6.0, "peft": 4.0, "inference": 2.0}
+@dataclass(frozen=True)
+class Passes:
+    """How many parameters a token passes: forward, backward, and with a gradient of their own.
+
+    Each costs 2 floating-point operations a pass (DERIVED; products of attention's own entries and
+    of what an adapter adds are left out). A whole model that trains is (P, P, P), 6 P a token; an
+    adapter in all layers spares only the last, (P, P), so its computing costs at least two thirds;
+    layers from the top are (P, R, T), where gradients go through the R parameters from the first
+    of these layers to the output and T of them train.
+    """
+
+    forward: int
+    backward: int
+    weights: int = 0
+
+    def training(self, tokens: ArrayLike) -> Floats:
+        """Return the floating-point operations of training on ``tokens`` tokens."""
+        return 2.0 * (self.forward + self.backward + self.weights) * np.asarray(tokens)
+
+    def inference(self, tokens: ArrayLike) -> Floats:
+        """Return those of a forward pass alone."""
+        return 2.0 * self.forward * np.asarray(tokens)
 
 
 class DeviceProfile(Config):
@@ -34,11 +52,6 @@ DEVICES: dict[str, DeviceProfile] = {
     "laptop": DeviceProfile(name="laptop", peak_flops=1e13, utilisation=0.3, power_w=40.0),
     "edge-gpu": DeviceProfile(name="edge-gpu", peak_flops=4e13, utilisation=0.4, power_w=50.0),
 }
-
-
-def flops(work: Work, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
-    """Return the floating-point operations of ``tokens`` tokens: 6P full, 4P peft, 2P inference."""
-    return FLOPS_PER_PARAMETER[work] * np.asarray(parameters, np.float64) * np.asarray(tokens)
 
 
 def compute_seconds(

@@ -101,6 +101,12 @@ class CellConfig(Config):
         min_length=1,
         description=f"{', '.join(DEVICES)} or own profiles; client i owns number i mod count",
     )
+    backward: Literal["all", "adapted"] = Field(
+        "all",
+        description="what training is charged for: gradients go back through all parameters P, "
+        "4 P floating-point operations a token whatever trains; or from the output to the first "
+        "adapted layer only, and in kind blocks also into the weights that train",
+    )
     circuit_power_w: float = Field(0.1, ge=0, description="a client's draw besides its radiation")
     receive_power_w: float = Field(0.2, ge=0, description="a client's draw while listening")
 

@@ -18,7 +18,9 @@ from airtune.learning.prediction import rows_of_a_pass
 def reference_logits(model: AdaptedModel, batch: Mapping[str, Tensor]) -> Tensor:
     """Return the logits of the backbone without any adapter, [rows, length, vocabulary].
 
-    It shares its tensors with the adapted model, so it takes no memory of its own.
+    It shares its tensors with the adapted model, so it takes no memory of its own. It is the
+    pretrained model as it came: its attention is dense also where that of the adapted layers is
+    sparse (``adapter.attention_window``).
     """
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
