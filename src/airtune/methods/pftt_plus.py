@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from airtune.errors import UserError
+from airtune.learning.config import Fraction
 from airtune.learning.label_bias import LABEL_BIAS, label_bias
 from airtune.methods.method import Client, MethodConfig, Setup
 from airtune.methods.pftt import Pftt, PfttConfig
@@ -22,7 +23,7 @@ class PfttPlusConfig(PfttConfig):
     private: list[str] = Field(
         [], description="theta, patterns of tensors that never leave a client"
     )
-    own_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+    own_share: Fraction = Field(
         0.3,
         description="lambda, share of the texts a client expects to have its own mix of classes; "
         "the others are of any class",
@@ -33,9 +34,14 @@ class PfttPlus(Pftt):
     """PFTT whose clients share LoRA too, and whose own part is a bias on the classes.
 
     ``logits_n(x) = logits(x; phi_g) + log(C (lambda p_n + (1 - lambda) / C))`` with p_n the mix of
-    the client's C classes, estimated from its own training texts (ours). A text that the shared
-    model is sure of keeps its class; where it wavers, the client's usual classes win. The bias is
-    made when it is needed: it neither trains nor travels, and an export has it in the head.
+    the client's C classes, estimated from its own training texts. A text that the shared model is
+    sure of keeps its class; where it wavers, the client's usual classes win. Clients whose mixes
+    are even have next to no bias. It is made when it is needed, neither trains nor travels, and an
+    export has it in the head.
+
+    Ours; lambda by default as chosen on Banking77 at Dirichlet 0.1, seed 0. On the same texts
+    other personal parts gave less than a point more for the same loss on texts of all classes: a
+    mixture with a private model, more local steps in part, the mean of the last broadcasts.
     """
 
     Config: ClassVar[type[MethodConfig]] = PfttPlusConfig
