@@ -14,11 +14,14 @@ SKEWS: dict[str, dict[str, Any]] = {
     "IID": {"partition": "iid"},
 }
 BOTH, ADAPTER, LORA = "lora+bottleneck", "bottleneck", "lora"
-WIDTH = 16
+WIDTH, NARROW = 16, 8  # of the bottlenecks
 
 # What a row shares: the kind of adapter, and the patterns that stay private beside a private head.
 SHARING: dict[str, tuple[str, dict[str, Any]]] = {
     "PFTT": (BOTH, {"name": "pftt"}),
+    "PFTT, width 8": (BOTH, {"name": "pftt"}),
+    "PFTT, 16 bit": (BOTH, {"name": "pftt", "value_type": "float16"}),
+    "PFTT+": (BOTH, {"name": "pftt_plus"}),
     "adapter shared": (ADAPTER, {"name": "fedavg"}),
     "LoRA shared": (LORA, {"name": "fedavg"}),
     "both shared": (BOTH, {"name": "fedavg"}),
@@ -27,10 +30,13 @@ SHARING: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Rows by head; a frozen one leaves nothing that only the head could share.
 HEADS: dict[Head, tuple[str, ...]] = {
-    "frozen": ("PFTT", "adapter shared", "LoRA shared", "both shared", "local"),
+    "frozen": (
+        "PFTT", "PFTT, width 8", "PFTT, 16 bit", "PFTT+", "adapter shared", "LoRA shared",
+        "both shared", "local",
+    ),
     "shared": ("PFTT", "adapter shared", "LoRA shared", "both shared", "only the head shared"),
     "private": ("PFTT", "adapter shared", "local"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Case:
     @property
     def folder(self) -> str:
         """The name of its run directory."""
-        return f"{self.row}-{self.head}-{self.skew}-{self.seed}".replace(" ", "-")
+        name = f"{self.row}-{self.head}-{self.skew}-{self.seed}"
+        return name.replace(",", "").replace(" ", "-")
 
 
 def cases(shared: Path, seeds: list[int]) -> Iterator[Case]:
@@ -65,7 +72,7 @@ def case(shared: Path, row: str, head: Head, skew: str, seed: int) -> Case:
     if kind != ADAPTER:
         adapter |= {"rank": 8, "alpha": 16, "targets": ["query", "value"]}
     if kind != LORA:
-        adapter |= {"bottleneck": WIDTH}
+        adapter |= {"bottleneck": NARROW if row == "PFTT, width 8" else WIDTH}
     private = method.get("private", ["*.lora_*"] if method["name"] == "pftt" else [])
     if head == "private" and private != ["*"]:
         private = [*private, "classifier.*"]

@@ -81,7 +81,13 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
             part <= 0.01)  # fmt: skip
     if own in rows and both in rows:
         part = mean(rows, own, "upload_bits") / mean(rows, both, "upload_bits")
-        add("2-both", f"upload of PFTT (m = {of.WIDTH}) / everything shared, frozen head",
+        add(f"2-both-{of.WIDTH}", f"upload of PFTT (m = {of.WIDTH}) / everything shared, frozen "
+            "head", "as measured", [part], None)  # fmt: skip
+    own, lora = ("PFTT, width 8", "frozen", "0.5"), ("LoRA shared", "frozen", "0.5")
+    if own in rows and lora in rows:
+        bits = mean(rows, own, "upload_bits")
+        part = bits / (bits + mean(rows, lora, "upload_bits"))
+        add("2-both", f"upload of PFTT (m = {of.NARROW}) / that and its LoRA's, frozen head",
             "<= 0.55", [part], part <= 0.55)  # fmt: skip
     for skew in of.SKEWS:
         own, both = ("PFTT", "frozen", skew), ("both shared", "frozen", skew)
@@ -89,4 +95,37 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
             lost = mean(rows, own, "personal_global") - mean(rows, both, "accuracy")
             add(f"3-{skew}", f"frozen head, {skew}: accuracy of PFTT's personal models on all "
                 "texts, less that of everything shared", "as measured", [lost], None)  # fmt: skip
+        found += _of_plus(rows, skew, command)
     return found
+
+
+def _of_plus(rows: Rows, skew: str, command: str) -> list[dict[str, Any]]:
+    """PFTT+ against the best personal scheme, and against the one model that all share."""
+    own, both = ("PFTT+", "frozen", skew), ("both shared", "frozen", skew)
+    others: list[Key] = [
+        ("PFTT", "frozen", skew), ("adapter shared", "private", skew), ("local", "frozen", skew)
+    ]  # fmt: skip
+    others = [key for key in others if paired(rows, own, key)]
+    found = []
+    if others:
+        best = max(others, key=lambda key: mean(rows, key, "personal_accuracy"))
+        values = paired(rows, own, best)
+        gain, error = statistics.fmean(values), standard_error(values)
+        what = (
+            f"frozen head, {skew}: PFTT+ less the best of {len(others)} personal schemes, "
+            f"{best[0]} with a {best[1]} head, personal accuracy (standard error {error:.4f})"
+        )
+        found.append(("personal", what, ">= - one standard error", gain, gain >= -error))
+    if own in rows and both in rows:
+        # All clients' own models are the server's there, and are tried on the same texts.
+        lost = mean(rows, own, "personal_global") - mean(rows, both, "personal_global")
+        what = (
+            f"frozen head, {skew}: PFTT+'s personal models less the one of everything shared, "
+            "accuracy on texts of all classes"
+        )
+        found.append(("global", what, ">= -0.02", lost, lost >= -0.02))
+    return [
+        {"id": f"3-{skew}-plus-{name}", "what": what, "target": target,
+         "measured": [round(value, 4)], "holds": holds, "command": command}
+        for name, what, target, value, holds in found
+    ]  # fmt: skip

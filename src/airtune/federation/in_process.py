@@ -97,7 +97,7 @@ class InProcess:
 
     def personal_adapter(self, client: int, round: int, message: bytes) -> Adapter:
         """Return the adapter that a client would use if it heard this broadcast now."""
-        return self._client(client, round, self._decode(message)).adapter
+        return self._method.personal(self._client(client, round, self._decode(message)))
 
     def _decode(self, message: bytes) -> Payload:
         """Read a broadcast, once for all who hear it."""

@@ -81,6 +81,16 @@ class AdaptedModel:
         """Names of the tensors of modules that the checkpoint left untrained."""
         return [n for n in self.slots.shapes if n.startswith(tuple(self.backbone.fresh or ("\0",)))]
 
+    @property
+    def head_bias(self) -> str | None:
+        """Name of the tensor that is added to the logits of classes, None if no such one trains."""
+        ends = [
+            name
+            for name, shape in self.slots.shapes.items()
+            if "classifier" in name and name.endswith("bias") and shape == (self.width,)
+        ]
+        return ends[-1] if ends and self.task == "classification" else None
+
     def _rounded(self, inner: nn.Module, names: Iterable[str]) -> Callable[..., Any]:
         """Return passes in which these parameters are of the backbone's type."""
         dtype: torch.dtype = getattr(torch, self.backbone.dtype)
@@ -145,8 +155,7 @@ class AdaptedModel:
                 output = self._forward(**inputs, **self._options)
         else:
             output = self._forward(**inputs, **self._options)
-        logits: Tensor = output.logits
-        return logits
+        return self.slots.biased(output.logits)
 
     def tapped_logits(self, batch: Mapping[str, Tensor], taps: Taps) -> tuple[Tensor, Tensor]:
         """Return logits, and the projections A x pooled over each text, [rows, taps, rank]."""

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from airtune.learning import pooled, standalone
 from airtune.learning.adapter import TENSORS, AdaptedModel, Adapter
+from airtune.learning.label_bias import LABEL_BIAS, absorbed
 from airtune.learning.pooled import PooledClassifier
 
 _BASE = '''
@@ -72,9 +73,10 @@ def write_adapter(
 
     It is peft's where peft has the kind; else ``load.py`` puts the tensors into the plain model.
     A sentence encoder read by its own pooling has no class in transformers, so the few lines that
-    define it go along as ``base_model.py``.
+    define it go along as ``base_model.py``. A label bias becomes a part of the head's.
     """
-    model.save(adapter, folder)
+    bias = adapter.get(LABEL_BIAS)
+    model.save(absorbed(adapter, model.head_bias), folder)
     module, source, dtype = model.backbone.module, model.backbone.source, model.backbone.dtype
     layers = model.backbone.layers
     cut = "" if layers is None else f", num_hidden_layers={layers}"
@@ -86,7 +88,10 @@ def write_adapter(
             "from transformers import AutoModel\nfrom transformers.modeling_outputs",
         )
         if model.backbone.frozen_head:
-            save_file(module.classifier.state_dict(), folder / "head.safetensors")
+            head = {n: t.clone() for n, t in module.classifier.state_dict().items()}
+            if bias is not None:
+                head["bias"] += bias
+            save_file(head, folder / "head.safetensors")
             more = "from pathlib import Path", "import torch", _LOADER
             text = text.replace("import torch", "\n".join(more), 1)
         text += _BASE.format(

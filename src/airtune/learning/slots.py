@@ -18,6 +18,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from airtune.learning.label_bias import LabelBiases
 from airtune.learning.shifts import Shifts
 from airtune.learning.slot_modules import ActiveSlots, slot_module
 from airtune.learning.standalone import in_layer
@@ -114,7 +115,7 @@ class Slots:
             for name, p in self.parameters.items()
         }
         self._own_shapes: list[dict[str, torch.Size]] = []
-        self.shifts = Shifts()
+        self.shifts, self._label_biases = Shifts(), LabelBiases()
         self.blocks: list[Block] = []
 
     @property
@@ -125,7 +126,7 @@ class Slots:
     def load(
         self, adapters: Sequence[Mapping[str, Tensor]], parts: Iterable[Sequence[str]] = ()
     ) -> None:
-        """Fill as many slots as there are adapters; shifts are those of these adapters alone.
+        """Fill as many slots as there are adapters; shifts and biases are of these alone.
 
         ``parts`` are groups of tensor names that train alike; each becomes a block, and what they
         do not name another. A tensor smaller than the model's (a LoRA of lower rank) is padded
@@ -134,6 +135,7 @@ class Slots:
         if not self.stacked and len(adapters) != 1:
             raise ValueError("this adapter kind trains one client at a time.")
         self.shifts.load(adapters)
+        self._label_biases.load(adapters)
         self._arrange(len(adapters), [tuple(part) for part in parts])
         self._own_shapes = [{} for _ in adapters]
         with torch.no_grad():
@@ -181,6 +183,10 @@ class Slots:
         if indices is None:
             return dict(self.parameters)
         return {name: parameter[indices] for name, parameter in self.parameters.items()}
+
+    def biased(self, logits: Tensor) -> Tensor:
+        """Return logits [rows, classes] of the current pass with the slots' label biases."""
+        return self._label_biases.added(logits, self._active.indices)
 
     def gradients(self, loss: Tensor, again: bool) -> dict[str, Tensor]:
         """Return the gradient of the current pass's losses [slots] in what trains, [slots, ...].

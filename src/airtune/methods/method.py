@@ -199,6 +199,10 @@ class Method:
         """
         client.adapter = {**client.adapter, **payload.tensors, **client.state.get("private", {})}
 
+    def personal(self, client: Client) -> Adapter:
+        """Return the client's own model, made of what it received and its state; not trained."""
+        return client.adapter
+
     def phases(self, client: Client) -> list[Phase]:
         """Return what the client trains, in order."""
         return [Phase(client.data, supervised, self.setup.train.local_steps)]

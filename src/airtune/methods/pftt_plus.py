@@ -1,0 +1,68 @@
+"""PFTT+: one model is learned together, and each client answers with its own mix of classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from airtune.errors import UserError
+from airtune.learning.config import Fraction
+from airtune.learning.label_bias import LABEL_BIAS, label_bias
+from airtune.methods.method import Client, MethodConfig, Setup
+from airtune.methods.pftt import Pftt, PfttConfig
+
+if TYPE_CHECKING:
+    from airtune.learning.adapter import Adapter
+
+
+class PfttPlusConfig(PfttConfig):
+    """Options of PFTT+: those of PFTT, whose LoRA is shared here, and what is the client's own."""
+
+    private: list[str] = Field(
+        [], description="theta, patterns of tensors that never leave a client"
+    )
+    own_share: Fraction = Field(
+        0.3,
+        description="lambda, share of the texts a client expects to have its own mix of classes; "
+        "the others are of any class",
+    )
+
+
+class PfttPlus(Pftt):
+    """PFTT whose clients share LoRA too, and whose own part is a bias on the classes.
+
+    ``logits_n(x) = logits(x; phi_g) + log(C (lambda p_n + (1 - lambda) / C))`` with p_n the mix of
+    the client's C classes, estimated from its own training texts. A text that the shared model is
+    sure of keeps its class; where it wavers, the client's usual classes win. Clients whose mixes
+    are even have next to no bias. It is made when it is needed, neither trains nor travels, and an
+    export has it in the head.
+
+    Ours; lambda by default as chosen on Banking77 at Dirichlet 0.1, seed 0. On the same texts
+    other personal parts gave less than a point more for the same loss on texts of all classes: a
+    mixture with a private model, more local steps in part, the mean of the last broadcasts.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = PfttPlusConfig
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError where there are no classes, or a head without a bias."""
+        model = setup.server.model
+        if model.task != "classification":
+            raise UserError(
+                f"method.name: {config.name} gives clients their own mix of classes, and there are "
+                "none; set data.label, or use pftt."
+            )
+        if model.head_bias is None and not model.backbone.frozen_head:
+            raise UserError(
+                f"method.name: {config.name} puts a client's mix of classes into the bias of the "
+                "head, and this model's head has none; use pftt, or another model."
+            )
+        super().__init__(config, setup)
+
+    def personal(self, client: Client) -> Adapter:
+        """Return the model with the bias of the client's own classes."""
+        labels = client.data.corpus.targets[client.data.rows]
+        counts = np.bincount(labels, minlength=client.learner.model.width)
+        return {**super().personal(client), LABEL_BIAS: label_bias(counts, self.config.own_share)}
