@@ -13,7 +13,7 @@ from airtune.federation.session import personal_adapter
 from airtune.learning.label_bias import LABEL_BIAS, label_bias
 from airtune.wire import encode
 
-PLUS = {"name": "pftt_plus"}
+PLUS = {"name": "pftt_plus", "averaged": 1}
 SKEWED = {"partition": "dirichlet", "alpha": 0.1, "test_fraction": 0.5, "global_texts": 30}
 BESIDE = {"kind": "lora+bottleneck", "bottleneck": 4}
 OWN = {"personal_accuracy", "personal_loss", "personal_global_accuracy"}
@@ -63,8 +63,27 @@ def test_clients_are_scored_with_their_own_classes_favoured(execute):
         bias = label_bias(np.bincount(mine, minlength=len(parts.table.classes)), 0.6)
         personal[client] = right(kind.pool.select(parts.shares[client].test), bias)
         everywhere.append(right(kind.test.select(common), bias))
-    assert progress.personal == pytest.approx(personal)
+    found = {client: scores["accuracy"] for client, scores in progress.personal.items()}
+    assert found == pytest.approx(personal)
     assert rows[-1]["personal_global_accuracy"] == pytest.approx(np.mean(everywhere))
+
+
+def test_the_mean_of_the_last_broadcasts_answers_and_the_last_one_trains(execute):
+    """Broadcasts are those of a plain run; a client heard the third last in round 2."""
+    _, _, plain = execute({"name": "fedavg"})
+    parts, progress, rows = execute(PLUS | {"averaged": 3})
+    assert [row["bits"] for row in rows if row["row"] == "upload"] == [
+        row["bits"] for row in plain if row["row"] == "upload"
+    ]
+    heard = []
+    for rounds in (1, 2, 3):
+        heard.append(execute({"name": "fedavg"}, train={"rounds": rounds})[1].adapter)
+    message = encode(parts.method.broadcast(progress._state, None))
+    own = parts.clients.personal_adapter(1, 4, message)
+    for name, tensor in progress.adapter.items():
+        mean = sum(each[name].double() for each in heard) / 3
+        assert torch.allclose(own[name].double(), mean, atol=1e-6), name
+        assert torch.equal(tensor, heard[-1][name])
 
 
 def test_private_lora_stays_beside_the_bias(execute):
@@ -100,7 +119,7 @@ def test_a_clients_export_answers_as_the_client_does(small, tmp_path):
         ("classification", {"model": "llama"}, r"method.name: .* this model's head has none"),
         (
             "classification",
-            {"method": PLUS | {"private": ["*"]}},
+            {"method": PLUS | {"private": ["*.lora_*", "*bottleneck*"]}, "adapter": BESIDE},
             r"method.private: all adapters are private, so pftt_plus",
         ),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from airtune.errors import UserError
 from airtune.learning.config import Fraction
@@ -15,6 +15,8 @@ from airtune.methods.pftt import Pftt, PfttConfig
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
+    from airtune.radio.grant import Grant
+    from airtune.wire import Payload
 
 
 class PfttPlusConfig(PfttConfig):
@@ -28,6 +30,9 @@ class PfttPlusConfig(PfttConfig):
         description="lambda, share of the texts a client expects to have its own mix of classes; "
         "the others are of any class",
     )
+    averaged: PositiveInt = Field(
+        4, description="broadcasts whose mean a client answers with; it trains on the last"
+    )
 
 
 class PfttPlus(Pftt):
@@ -39,9 +44,11 @@ class PfttPlus(Pftt):
     are even have next to no bias. It is made when it is needed, neither trains nor travels, and an
     export has it in the head.
 
-    Ours; lambda by default as chosen on Banking77 at Dirichlet 0.1, seed 0. On the same texts
-    other personal parts gave less than a point more for the same loss on texts of all classes: a
-    mixture with a private model, more local steps in part, the mean of the last broadcasts.
+    phi_g is the mean of the last broadcasts that the client heard, ``averaged`` of them: it wavers
+    less than the last one alone (stochastic weight averaging, Izmailov et al. 2018), and costs no
+    message.
+
+    Ours. Defaults were chosen on Banking77 at Dirichlet 0.1, seed 0.
     """
 
     Config: ClassVar[type[MethodConfig]] = PfttPlusConfig
@@ -61,8 +68,19 @@ class PfttPlus(Pftt):
             )
         super().__init__(config, setup)
 
+    def upload(self, client: Client, grant: Grant) -> Payload | None:
+        """Return what is shared, and remember what was heard."""
+        earlier = list(client.state.get("heard", {}).values())
+        kept = [*earlier, self.shared(client.heard.tensors)][-(self.config.averaged - 1) :]
+        if self.config.averaged > 1:
+            client.state["heard"] = {str(place): each for place, each in enumerate(kept)}
+        return super().upload(client, grant)
+
     def personal(self, client: Client) -> Adapter:
-        """Return the model with the bias of the client's own classes."""
+        """Return the mean of what was heard, with the bias of the client's own classes."""
+        own = super().personal(client)
+        heard = [*client.state.get("heard", {}).values(), self.shared(own)]
+        mean = {name: sum(each[name] for each in heard) / len(heard) for name in heard[0]}
         labels = client.data.corpus.targets[client.data.rows]
         counts = np.bincount(labels, minlength=client.learner.model.width)
-        return {**super().personal(client), LABEL_BIAS: label_bias(counts, self.config.own_share)}
+        return {**own, **mean, LABEL_BIAS: label_bias(counts, self.config.own_share)}
