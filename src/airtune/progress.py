@@ -20,9 +20,14 @@ def score(totals: RoundRow) -> str:
         parts.append(f"perplexity {totals.perplexity:.2f}")
     elif totals.accuracy is not None and not math.isnan(totals.accuracy):
         parts.append(f"accuracy {totals.accuracy:.3f}")
-    own = {name: value for name, value in totals.scores.items() if name.startswith("personal_")}
-    parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in own.items()]
-    return ", ".join(parts)
+    own = [
+        f"{name.removeprefix('personal_').replace('_', ' ')} {value:.3f}"
+        for name, value in totals.scores.items()
+        if name.startswith("personal_")
+    ]
+    if own:
+        parts.append(f"clients: {', '.join(own)}")
+    return " | ".join(parts)
 
 
 class RunProgress:

@@ -20,7 +20,7 @@ from airtune.wire import Dense, WireError, decode, encode
 QUICK = {"warm_up_steps": 1, "public_steps": 2, "server_steps": 3}
 
 
-ALIGNING = ("pfit", "pwff")  # they answer prompts
+ALIGNING = ("pfit", "pwff", "pwff_plus")  # they answer prompts
 
 
 def quick(name):

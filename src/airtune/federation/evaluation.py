@@ -44,8 +44,9 @@ class Score:
     @property
     def scores(self) -> dict[str, float]:
         """What the method measures: of the server's model, and means over clients, personal_..."""
-        names = {name for own in self.personal.values() for name in own} - {"accuracy", "loss"}
-        return {**self.judged, **{f"personal_{name}": self.mean(name) for name in sorted(names)}}
+        found = (name for own in self.personal.values() for name in own)
+        names = [name for name in dict.fromkeys(found) if name not in ("accuracy", "loss")]
+        return {**self.judged, **{f"personal_{name}": self.mean(name) for name in names}}
 
 
 class Evaluator:

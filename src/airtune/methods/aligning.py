@@ -139,7 +139,7 @@ class Aligning(FedProx):
                 "method.tuning_rounds: instruction tuning learns given answers, and the data has "
                 "prompts alone; give 0, or name the answers' column."
             )
-        self._preferences = np.resize(config.preferences, len(setup.examples))
+        self.preferences = np.resize(config.preferences, len(setup.examples))
         self._rewards = self._judge()
         self._drawing = self._examination = None
         if self._rewards is not None:
@@ -162,7 +162,7 @@ class Aligning(FedProx):
         if client.round <= config.tuning_rounds:
             return super().part(client, steps, trains)
         reference = self._reference(client)
-        weight = self.weight(client.index)
+        weight = self.weight(client)
         own = constants(weight, self.told(client), reference or {})
         if config.algorithm == "dpo":
             model = client.learner.model
@@ -198,10 +198,10 @@ class Aligning(FedProx):
             client.notes[name] = float(np.mean([notes[name] for notes in client.made]))
         return super().upload(client, grant)
 
-    def weight(self, client: int) -> float:
+    def weight(self, client: Client) -> float:
         """Return the weight of helpful answers that a client trains for."""
         chosen = self.config.trains_for
-        return float(self._preferences[client] if chosen == "own" else chosen)
+        return float(self.preferences[client.index] if chosen == "own" else chosen)
 
     def told(self, client: Client) -> Adapter:
         """Return what the server sent to judge with; nothing for what a program computes."""
@@ -219,7 +219,7 @@ class Aligning(FedProx):
 
     def judged_by(self, client: int, judged: Mapping[str, float]) -> dict[str, float]:
         """Add the reward by the client's own preference."""
-        a = float(self._preferences[client])
+        a = float(self.preferences[client])
         if "helpful" not in judged:
             return dict(judged)
         return {"reward": a * judged["helpful"] + (1.0 - a) * judged["safe"], **judged}
@@ -227,7 +227,7 @@ class Aligning(FedProx):
     def facts(self, state: State, test: Examples) -> dict[str, Any]:
         """Return preferences, and the front of the built-in objectives over the test prompts."""
         del state
-        found: dict[str, Any] = {"preferences": self._preferences.tolist()}
+        found: dict[str, Any] = {"preferences": self.preferences.tolist()}
         if isinstance(self._rewards, TopicRewards) and self._examination is not None:
             tokenizer = self.setup.server.model.backbone.tokenizer
             asked = self._examination.asked(test.first)
@@ -279,5 +279,7 @@ class Aligning(FedProx):
 
 
 def _stop(learner: Learner) -> tuple[int, ...]:
-    end = learner.model.backbone.tokenizer.eos_token_id
-    return () if end is None else (int(end),)
+    """Return the tokens that end an answer: the end's, and that of another text's beginning."""
+    tokenizer = learner.model.backbone.tokenizer
+    both = {tokenizer.eos_token_id, tokenizer.bos_token_id} - {None}
+    return tuple(sorted(map(int, both)))

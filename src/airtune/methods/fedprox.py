@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, NonNegativeFloat
 
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.proximal import Proximal, anchors
 from airtune.methods.method import Client, Method, MethodConfig, SharingConfig
+
+if TYPE_CHECKING:
+    from airtune.learning.adapter import Adapter
 
 
 class FedProxConfig(SharingConfig):
@@ -38,9 +41,13 @@ class FedProx(Method):
 
     def held(self, client: Client, phase: Phase) -> Phase:
         """Return a phase in which what is shared is pulled to the broadcast."""
-        shared = self.shared(client.adapter)
-        if self.config.proximal == 0.0 or not shared:
+        came = self.came(client)
+        if self.config.proximal == 0.0 or not came:
             return phase
         objective = Proximal(self.config.proximal, phase.objective)
-        came = anchors(client.heard.tensors, shared)
-        return replace(phase, objective=objective, constants={**phase.constants, **came})
+        held = anchors(came, came)
+        return replace(phase, objective=objective, constants={**phase.constants, **held})
+
+    def came(self, client: Client) -> Adapter:
+        """Return what is shared as it came, before the client made its own of it."""
+        return {name: client.heard.tensors[name] for name in self.shared(client.adapter)}
