@@ -61,16 +61,25 @@ def test_features_are_pooled_states_of_each_text_alone(tiny_llama, task, pooling
     assert np.allclose(features(own, examples).numpy(), expected, atol=1e-5)
 
 
-def test_features_have_the_same_bytes_whatever_else_is_read(backbone):
+def test_an_encoder_is_read_as_it_says_itself(tiny_encoder):
+    own, examples = load(tiny_encoder, "classification"), pairs(30, 0)
+    expected = alone(tiny_encoder, examples)
+    expected *= 32**0.5 / np.linalg.norm(expected, axis=-1, keepdims=True)
+    assert np.allclose(features(own, examples).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_features_have_the_same_bytes_whatever_else_is_read(tiny_llama, tiny_encoder, kind):
+    own = load(tiny_llama) if kind == "decoder" else load(tiny_encoder, "classification")
     examples = pairs(60, 1, longest=64)
-    corpus, together = examples.corpus, features(backbone, examples).view(120, -1)
+    corpus, together = examples.corpus, features(own, examples).view(120, -1)
     assert set(corpus.lengths) >= {8, 64}  # without padding of their own
     for rows in (np.arange(119, -1, -1), np.arange(3, 120, 7), np.array([5])):
-        assert torch.equal(features(backbone, Examples(corpus, rows)), together[rows])
+        assert torch.equal(features(own, Examples(corpus, rows)), together[rows])
     for row in range(0, 120, 10):
         text = corpus.tokens[corpus.offsets[row] : corpus.offsets[row + 1]].tolist()
         by_itself = pack([text], np.zeros(1, int), "classification", 0, len(text))
-        assert torch.equal(features(backbone, by_itself)[0], together[row])
+        assert torch.equal(features(own, by_itself)[0], together[row])
 
 
 def test_the_head_is_the_solution_of_its_problem(backbone):
