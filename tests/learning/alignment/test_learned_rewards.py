@@ -12,6 +12,7 @@ from airtune.errors import UserError
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.alignment import reward_model
 from airtune.learning.alignment.answers import Answers
+from airtune.learning.alignment.generation import Request, Sampling, generate
 from airtune.learning.alignment.learned_rewards import LearnedRewards, LearnedRewardsConfig, learn
 from airtune.learning.alignment.reward_head import RewardHead
 from airtune.learning.backbone import load_backbone
@@ -123,6 +124,22 @@ def test_tokens_alone_decide_a_reward_to_the_byte(model, files, learned):
     cut = answers.mask & (answers.mask.cumsum(1) < answers.mask.sum(1, keepdim=True))
     unended = judge(model, replace(answers, mask=cut), learned.tensors)
     assert not torch.isclose(unended.view_as(together), together).all(-1).any()
+
+
+def test_generated_answers_are_judged_alike_alone_and_side_by_side(model, learned):
+    prompts = [[1, 20, 30], [1, 44, 5, 60, 71], [1, 9]]
+    adapters = [{n: v + 0.1 * k for n, v in model.initial.items()} for k in range(3)]
+    requests = [Request(a, prompts, range(3), (k,)) for k, a in enumerate(adapters)]
+    sampling, judge = Sampling(samples=4, tokens=10, stop=(2,)), LearnedRewards()
+    together = [
+        judge(model, answers, learned.tensors)
+        for answers in generate(model, requests, sampling, seed=3)
+    ]
+    for request, expected in zip(requests, together, strict=True):
+        (answers,) = generate(model, [request], sampling, seed=3)
+        found = judge(model, answers, learned.tensors)
+        assert found.shape == (12, 2) and torch.equal(found, expected)
+    assert not torch.equal(together[0], together[1])
 
 
 def test_equal_judges_are_equal():
