@@ -12,7 +12,7 @@ from benchmarks.pwff import rewards as of
 
 
 def found(*shares, error=0.02):
-    return of.Found(list(shares), list(shares), error, 100, 1.0)
+    return of.Found(list(shares), list(shares), error, 100, 1.0, {0.01: 0.5})
 
 
 def test_splits_are_tenths_that_nobody_learns_from():
@@ -29,6 +29,7 @@ def test_what_cannot_be_learned_is_not_and_what_can_is():
     noise = torch.from_numpy(rng.normal(size=(400, 2, 5))).float()
     nothing = of.judged(noise, 0.0)
     assert abs(nothing.mean - 0.5) < 3 * nothing.error and nothing.pairs == 40
+    assert nothing.by_decay[of.DECAY] == nothing.mean
     told = noise.clone()
     told[:, 0, 2] += 3.0
     seen = of.judged(told, 0.0)
@@ -57,4 +58,6 @@ def test_two_standard_errors_decide():
     assert decided["J-stories260k-hh"]["holds"] is False
     assert decided["J-MiniLM-hh"]["holds"] is True
     page = of.page({"claims": list(decided.values()), "machine": "", "command": ""}, rows)
-    assert "| hh, harmless | MiniLM | 100 | 0.560, 0.550 | 0.555 | 0.020 | 0.555 | 1 |" in page
+    assert (
+        "| hh, harmless | MiniLM | 100 | 0.560, 0.550 | 0.555 | 0.020 | 0.555 | 0.500 | 1 |" in page
+    )
