@@ -33,15 +33,23 @@ class PooledClassifier(nn.Module):
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return what the head reads, [rows, width]."""
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
-        hidden = output.last_hidden_state.float()
-        if self.pooling == "mean":
-            weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
-        elif self.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            last = attention_mask.cumsum(1).argmax(1)
-            pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
-        if self.normalise:
-            pooled = nn.functional.normalize(pooled, dim=-1) * pooled.shape[-1] ** 0.5
-        return pooled
+        return pooled(output.last_hidden_state, attention_mask, self.pooling, self.normalise)
+
+
+def pooled(hidden: Tensor, mask: Tensor, pooling: str, normalise: bool = False) -> Tensor:
+    """Return one float32 vector for each text, [rows, width], of states [rows, length, width].
+
+    ``mask`` [rows, length] is 1 where a token stands; ``pooling`` is mean, cls or last.
+    """
+    hidden = hidden.float()
+    if pooling == "mean":
+        weight = mask.unsqueeze(-1).to(hidden.dtype)
+        found = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+    elif pooling == "cls":
+        found = hidden[:, 0]
+    else:
+        last = mask.cumsum(1).argmax(1)
+        found = hidden[torch.arange(len(hidden), device=hidden.device), last]
+    if normalise:
+        found = nn.functional.normalize(found, dim=-1) * found.shape[-1] ** 0.5
+    return found

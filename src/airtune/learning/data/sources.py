@@ -221,6 +221,11 @@ def _frame(split: Any) -> pd.DataFrame:
 
 def _hold_out(frame: pd.DataFrame, config: DataConfig, where: str) -> tuple[_Named, _Named]:
     """Split off a tenth of a fixed shuffle; of each label at least one row stays to learn from."""
+    if len(frame) == 1:
+        raise UserError(
+            f"data.train: '{where}' has one row, and some are held out to test; give more rows, or "
+            "a file as test."
+        )
     order = keyed.generator(0, "hold out").permutation(len(frame))
     label = config.label or "label"
     if config.response is None and label in frame.columns:
@@ -294,8 +299,8 @@ def _preferences(frame: pd.DataFrame, where: str, config: DataConfig) -> pd.Data
         to_answer = preferences.TO_ANSWER
         prompts = [text if text.endswith(to_answer) else text + "\n" for text in joined]
         rows = list(zip(prompts, chosen, rejected, strict=True))
-    named = zip(("_prompt", "_text", "_rejected"), zip(*rows, strict=True), strict=True)
-    return frame.assign(**{name: list(column) for name, column in named})
+    names = ("_prompt", "_text", "_rejected")
+    return frame.assign(**{name: [row[i] for row in rows] for i, name in enumerate(names)})
 
 
 def _spoken(
