@@ -14,7 +14,7 @@ from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Learner
 from airtune.learning.shifts import identity, without_shifts
-from airtune.methods.method import Method
+from airtune.methods.method import Method, State
 
 Personal = dict[int, dict[str, float]]  # scores by name, by client
 
@@ -69,8 +69,11 @@ class Evaluator:
         self._method, self._learner, self._clients = method, learner, clients
         self._test, self._personal, self._common = test, personal, common
 
-    def score(self, adapter: Adapter, broadcast: bytes, round: int) -> Score:
-        """Score the server's ``adapter``, and what clients make of the ``broadcast``."""
+    def score(self, adapter: Adapter, broadcast: bytes, round: int, state: State) -> Score:
+        """Score the server's ``adapter``, and what clients make of the ``broadcast``.
+
+        ``state`` is the server's.
+        """
         result = self._learner.evaluate(adapter, self._test)
         own: Personal = {}
         common = []
@@ -79,7 +82,7 @@ class Evaluator:
             sizes = [len(self._personal[client]) for client in members]
             rows = np.concatenate([self._personal[client] for client in members])
             seen = kind.learner.evaluate(model, kind.pool.at(rows))
-            judged = self._method.judge(kind.learner, model, kind.test)
+            judged = self._method.judge(state, kind.learner, model, kind.test)
             for client, end, size in zip(members, np.cumsum(sizes), sizes, strict=True):
                 part = slice(end - size, end)
                 mine = {"accuracy": seen.accuracy(part), "loss": seen.mean_loss(part)}
@@ -91,7 +94,7 @@ class Evaluator:
         return Score(
             result.accuracy(),
             result.mean_loss(),
-            self._method.judge(self._learner, adapter, self._test),
+            self._method.judge(state, self._learner, adapter, self._test),
             dict(sorted(own.items())),
             float(np.mean(common)) if common else math.nan,
         )

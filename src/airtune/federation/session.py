@@ -93,7 +93,7 @@ class Session:
 
     def _score(self, totals: RoundRow, plan: Plan) -> None:
         message = encode(self._method.broadcast(self._state, plan))
-        score: Score = self._evaluator.score(self.adapter, message, self.round)
+        score: Score = self._evaluator.score(self.adapter, message, self.round, self._state)
         totals.accuracy, totals.loss = score.accuracy, score.loss
         totals.personal_accuracy = score.mean("accuracy")
         totals.personal_loss = score.mean("loss")

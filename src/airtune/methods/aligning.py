@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from airtune.config import Config
 from airtune.errors import UserError
 from airtune.learning.alignment.credit import Apart, Credit, Critic, Mixture
-from airtune.learning.alignment.drawing import Drawing, constants, prompts_of
+from airtune.learning.alignment.drawing import Drawing, constants, prompts_of, under
 from airtune.learning.alignment.examination import Examination
 from airtune.learning.alignment.generation import Sampling
+from airtune.learning.alignment.learned_rewards import (
+    LearnedRewards,
+    LearnedRewardsConfig,
+    check,
+    learn,
+    shapes,
+)
 from airtune.learning.alignment.losses import Scale
 from airtune.learning.alignment.policy import Policy, TwoRewards
 from airtune.learning.alignment.preference import PairwisePreference, preferred, with_preferences
@@ -23,15 +31,17 @@ from airtune.learning.alignment.topics import OBJECTIVES
 from airtune.learning.alignment.two_losses import Rule, TwoLosses
 from airtune.learning.phase import Objective, Phase
 from airtune.methods.fedprox import FedProx, FedProxConfig
-from airtune.methods.method import Client, MethodConfig, Setup, State
+from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State
+from airtune.scheduling.plan import Plan
+from airtune.wire import Dense, Payload, Shapes, encode
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
     from airtune.learning.data.examples import Examples
     from airtune.learning.learner import Learner
     from airtune.radio.grant import Grant
-    from airtune.wire import Payload
 
+_JUDGE = "judge."  # beginning of the names of learned rewards in a broadcast
 Weight = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -73,10 +83,11 @@ class AligningConfig(FedProxConfig):
         description="the weight that clients learn with: their own; or one for all, such as 0.5, "
         "while each is judged by its own",
     )
-    rewards: Literal["caring", "harmless"] | None = Field(
+    rewards: Literal["caring", "harmless"] | LearnedRewardsConfig | None = Field(
         "caring",
-        description="what judges answers: a built-in pair of objectives for data.name topics; "
-        "null: with dpo, the data's own order of answers",
+        description="what judges answers: a built-in pair of objectives for data.name topics; two "
+        "rewards learned from pairs (helpful and safe, a section each); null: with dpo, the data's "
+        "own order of answers",
     )
     algorithm: Literal["grpo", "ppo", "dpo"] = Field(
         "grpo", description="policy optimisation without or with a critic; or learning from pairs"
@@ -205,14 +216,64 @@ class Aligning(FedProx):
 
     def told(self, client: Client) -> Adapter:
         """Return what the server sent to judge with; nothing for what a program computes."""
-        del client
-        return {}
+        told: Adapter = client.state.get("told", {})
+        return told
 
-    def judge(self, learner: Learner, adapter: Adapter, test: Examples) -> dict[str, float]:
+    # Learned rewards: sent with the first broadcast that finds a client without them.
+
+    def start(self) -> State:
+        """Return the server's state; learned rewards are in it, and who has them."""
+        state = super().start()
+        if isinstance(self.config.rewards, LearnedRewardsConfig):
+            learned = learn(self.config.rewards, self.setup.server.model.backbone, self.setup.seed)
+            state["judges"] = learned.tensors
+            state["accuracy"] = {n: dict(own._asdict()) for n, own in learned.accuracy.items()}
+            state["has_judges"] = torch.zeros(len(self.setup.examples), dtype=torch.bool)
+        return state
+
+    def broadcast(self, state: State, plan: Plan) -> Payload:
+        """Return what is shared, with the learned rewards where somebody lacks them."""
+        sent = super().broadcast(state, plan)
+        asked = list(plan.grants)
+        if "judges" not in state or bool(state["has_judges"][asked].all()):
+            return sent
+        assert isinstance(sent, Dense)
+        judges = {_JUDGE + name: tensor for name, tensor in state["judges"].items()}
+        return Dense({**sent.tensors, **judges}, sent.value_type)
+
+    def receive(self, client: Client, payload: Any) -> None:
+        """Keep the learned rewards, if there are any; what is shared goes the usual way."""
+        judges = under(_JUDGE, payload.tensors)
+        if judges:
+            client.state["told"] = judges
+        own = {n: t for n, t in payload.tensors.items() if not n.startswith(_JUDGE)}
+        super().receive(client, Dense(own, payload.value_type))
+
+    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
+        """Return the state made of what arrived; who answered has the rewards."""
+        state = super().aggregate(state, deliveries)
+        if "judges" in state:
+            has = state["has_judges"].clone()
+            has[[d.client for d in deliveries if d.payload is not None]] = True
+            state = {**state, "has_judges": has}
+        return state
+
+    def downlink_shapes(self) -> Shapes:
+        """Return the shapes of what is shared, and of learned rewards."""
+        own = dict(super().downlink_shapes())
+        if isinstance(self.config.rewards, LearnedRewardsConfig):
+            backbone = self.setup.server.model.backbone
+            own |= {_JUDGE + name: shape for name, shape in shapes(backbone).items()}
+        return own
+
+    def judge(
+        self, state: State, learner: Learner, adapter: Adapter, test: Examples
+    ) -> dict[str, float]:
         """Return helpful, safe, kl and distinct_2 of answers; of pairs, the share won."""
         found = {}
         if self._examination is not None:
-            found = self._examination(learner.model, adapter, test.first, {})
+            told = state.get("judges", {})
+            found = self._examination(learner.model, adapter, test.first, told)
         if test.sequences == 2:
             found["pairs_won"] = preferred(learner.model, test, adapter, None)
         return found
@@ -226,8 +287,11 @@ class Aligning(FedProx):
 
     def facts(self, state: State, test: Examples) -> dict[str, Any]:
         """Return preferences, and the front of the built-in objectives over the test prompts."""
-        del state
         found: dict[str, Any] = {"preferences": self.preferences.tolist()}
+        if "judges" in state:
+            found["judges"] = state["accuracy"]
+            sent = Dense(state["judges"], self.config.value_type)
+            found["judges_bits"] = 8 * len(encode(sent))
         if isinstance(self._rewards, TopicRewards) and self._examination is not None:
             tokenizer = self.setup.server.model.backbone.tokenizer
             asked = self._examination.asked(test.first)
@@ -237,13 +301,17 @@ class Aligning(FedProx):
 
     def _judge(self) -> Rewards | None:
         """Return what judges answers; raise UserError for prompts whose answers it cannot judge."""
-        if self.config.rewards is None:
+        chosen = self.config.rewards
+        if chosen is None:
             return None
+        if isinstance(chosen, LearnedRewardsConfig):
+            check(chosen, self.setup.server.model.backbone, self.setup.seed)
+            return LearnedRewards()
         tokenizer = self.setup.server.model.backbone.tokenizer
         asked = prompts_of(self.setup.texts.first)
         for text in tokenizer.batch_decode(asked, skip_special_tokens=True):
             about(text)
-        return TopicRewards(OBJECTIVES[self.config.rewards])
+        return TopicRewards(OBJECTIVES[chosen])
 
     def _credit(self) -> Credit:
         config = self.config

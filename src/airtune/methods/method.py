@@ -228,12 +228,15 @@ class Method:
 
     # What a method measures besides accuracy.
 
-    def judge(self, learner: Learner, adapter: Adapter, test: Examples) -> dict[str, float]:
+    def judge(
+        self, state: State, learner: Learner, adapter: Adapter, test: Examples
+    ) -> dict[str, float]:
         """Return what this method measures of a model, by name: the server's or a client's own.
 
-        ``test`` is the global test set in the model's tokens. Called at every evaluation.
+        ``state`` is the server's, ``test`` the global test set in the model's tokens. Called at
+        every evaluation.
         """
-        del learner, adapter, test
+        del state, learner, adapter, test
         return {}
 
     def judged_by(self, client: int, judged: Mapping[str, float]) -> dict[str, float]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from airtune.methods.aligning import Aligning, AligningConfig
+from airtune.methods.aligning import Aligning, AligningConfig, Weight
 from airtune.methods.method import Client, MethodConfig, State
 from airtune.wire import Dense, Payload, Shapes, encode
 
@@ -16,24 +17,39 @@ if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
     from airtune.radio.grant import Grant
 
-BANKS = {"helpful": 1.0, "safe": 0.0}  # adapters, and the weight of helpful that each learns for
+BANKS = ("safe", "helpful")  # adapters, by the weight of helpful that each learns for
 
 
 class PwffPlusConfig(AligningConfig):
     """Options of PWFF+: those of alignment."""
 
+    learned_for: tuple[Weight, Weight] = Field(
+        (0.25, 0.75),
+        description="weights of helpful that the two adapters learn for; a client whose own lies "
+        "between or beyond mixes them in proportion",
+    )
+
+    @field_validator("learned_for")
+    @classmethod
+    def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError("the first weight is below the second, such as [0.25, 0.75].")
+        return value
+
 
 class PwffPlus(Aligning):
-    """``theta_n = a_n theta_help + (1 - a_n) theta_safe``: nothing is learned for one client alone.
+    """``theta_n = theta_low + (a_n - low) / (high - low) (theta_high - theta_low)``.
 
-    The server keeps an adapter for each reward and sends both. In a round a client trains one of
-    them, for that reward alone, by turns, and sends it: as many bits up as one adapter has, twice
-    as many down. Where every client aligns for its own weights, few answers teach each of them; so
-    all answers teach both, and preferences meet at last, in the weights.
+    Nothing is learned for one client alone. The server keeps two adapters and sends both; in a
+    round a client trains one of them, by turns, for that one's weight ``low`` or ``high`` of
+    helpful answers, and sends it: as many bits up as one adapter has, twice as many down. Where
+    every client aligns for its own weights, few answers teach each of them; so all answers teach
+    both adapters, and preferences meet at last, in the weights.
 
     Ours. Mixing the weights of models that were tuned from one start for single rewards is that of
     Rame et al. 2023 (2306.04488, rewarded soups); two rewards with weights of clients are of arXiv
-    2404.13238.
+    2404.13238. With low 0 and high 1 the ends are learned for and mixtures interpolate; nearer
+    together, mixtures are learned for and the ends extrapolate.
     """
 
     Config: ClassVar[type[MethodConfig]] = PwffPlusConfig
@@ -46,7 +62,8 @@ class PwffPlus(Aligning):
 
     def receive(self, client: Client, payload: Any) -> None:
         """Take the adapter whose turn it is."""
-        super().receive(client, Dense(self.came(client), payload.value_type))
+        rest = {name: t for name, t in payload.tensors.items() if not _is_banked(name)}
+        super().receive(client, Dense({**self.came(client), **rest}, payload.value_type))
 
     def came(self, client: Client) -> Adapter:
         """Return the adapter that a client trains, as it came."""
@@ -54,7 +71,7 @@ class PwffPlus(Aligning):
 
     def weight(self, client: Client) -> float:
         """Return the weight of the reward whose turn it is, all or nothing."""
-        return BANKS[self._turn(client)]
+        return float(self.config.learned_for[BANKS.index(self._turn(client))])
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Return what was learned, under the name of its reward."""
@@ -65,8 +82,9 @@ class PwffPlus(Aligning):
 
     def personal(self, client: Client) -> Adapter:
         """Return the client's own mixture of both."""
-        a = float(self.preferences[client.index])
-        return {**super().personal(client), **mixture(client.heard.tensors, a)}
+        low, high = self.config.learned_for
+        share = (float(self.preferences[client.index]) - low) / (high - low)
+        return {**super().personal(client), **mixture(client.heard.tensors, share)}
 
     def model(self, state: State) -> Adapter:
         """Return the server's model: both in equal parts."""
@@ -86,17 +104,21 @@ class PwffPlus(Aligning):
 
     def _turn(self, client: Client) -> str:
         """Return which adapter a client trains in a round: half of them each, then the other."""
-        return list(BANKS)[(client.index + client.round) % 2]
+        return BANKS[(client.index + client.round) % 2]
 
 
-def mixture(banks: Mapping[str, Tensor], weight: float) -> Adapter:
-    """Return ``weight`` of the helpful and the rest of the safe adapter."""
-    helpful, safe = _of("helpful", banks), _of("safe", banks)
-    return {name: weight * helpful[name] + (1.0 - weight) * safe[name] for name in helpful}
+def mixture(banks: Mapping[str, Tensor], share: float) -> Adapter:
+    """Return the safe adapter, moved by ``share`` of the way to the helpful one, or beyond."""
+    safe, helpful = (_of(bank, banks) for bank in BANKS)
+    return {name: safe[name] + share * (helpful[name] - safe[name]) for name in safe}
 
 
 def _in(bank: str, name: str) -> str:
     return f"{bank}/{name}"
+
+
+def _is_banked(name: str) -> bool:
+    return name.startswith(tuple(_in(bank, "") for bank in BANKS))
 
 
 def _of(bank: str, banks: Mapping[str, Tensor]) -> Adapter:

@@ -222,5 +222,5 @@ def _runner(parts: Parts, federation: Federation) -> RoundRunner:
 
 
 def _score(parts: Parts, state: State) -> Score:
-    seen = parts.evaluator.score(parts.method.model(state), b"", 0)
+    seen = parts.evaluator.score(parts.method.model(state), b"", 0, state)
     return Score(seen.loss, seen.accuracy)

@@ -79,6 +79,9 @@ def _learned(view: RunView) -> list[Fact]:
             before = math.exp(min(floats(untrained, "personal_loss").max(), 700.0))
             change = _change(before, math.exp(min(said["personal_loss"], 700.0)), digits)
             facts.append(Fact("Personal perplexity", change, "each client on its own data"))
+    for name, own in ((said.get("facts") or {}).get("judges") or {}).items():
+        note = f"of {own['pairs']} held-out pairs, standard error {percent(own['error'])}"
+        facts.append(Fact(f"Learned reward, {name}", percent(own["share"]), note))
     for name, value in (said.get("scores") or {}).items():
         if name.startswith("personal_") and known(value):
             change = _change(floats(untrained, name).max(), value, digits)

@@ -147,6 +147,27 @@ def learn(config: LearnedRewardsConfig, backbone: Backbone, seed: int) -> Learne
     return Learned(backbone, heads, found)
 
 
+def check(config: LearnedRewardsConfig, backbone: Backbone, seed: int) -> None:
+    """Raise UserError for files that no reward can be learned from, or that hold no such reward."""
+    for name in NAMES:
+        data: RewardData = getattr(config, name)
+        with _naming(name if data.file is None else f"{name}.file"):
+            if data.file is None:
+                _pairs(data, seed)
+            else:
+                reward_head.read(data.file, backbone)
+    if config.common is not None:
+        _texts(config.common)
+
+
+def shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what is sent, by name."""
+    width = int(backbone.module.config.get_text_config().hidden_size)
+    return {
+        f"{n}.{part}": s for n in NAMES for part, s in (("weight", (1, width)), ("scale", (2,)))
+    }
+
+
 def _pairs(data: RewardData, seed: int) -> Table:
     values = data.model_dump(include={"train", "test", "prompt", "chosen", "rejected"})
     return load_table(DataConfig(train_limit=data.limit, **values), seed)
