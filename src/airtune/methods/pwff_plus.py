@@ -1,126 +1,144 @@
-"""PWFF+: two models are learned together, one for each reward; a client mixes them by its own."""
+"""PWFF+: what is learned together is a function of the preference, one straight line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, field_validator
+import torch
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from airtune.methods.aligning import Aligning, AligningConfig, Weight
-from airtune.methods.method import Client, MethodConfig, State
-from airtune.wire import Dense, Payload, Shapes, encode
+from airtune.methods.aligning import Aligning, AligningConfig
+from airtune.methods.method import Client, Delivery, MethodConfig, State
+from airtune.wire import Dense, Payload, Shapes, WireError, encode
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
     from airtune.radio.grant import Grant
+    from airtune.scheduling.plan import Plan
 
-BANKS = ("safe", "helpful")  # adapters, by the weight of helpful that each learns for
+_SLOPE, _PREFERENCE, _MIDDLE = "slope/", "preference", 0.5
 
 
 class PwffPlusConfig(AligningConfig):
-    """Options of PWFF+: those of alignment."""
+    """Options of PWFF+: those of alignment, and how fast its line may turn."""
 
-    learned_for: tuple[Weight, Weight] = Field(
-        (0.25, 0.75),
-        description="weights of helpful that the two adapters learn for; a client whose own lies "
-        "between or beyond mixes them in proportion",
+    ridge: NonNegativeFloat = Field(
+        0.02,
+        description="holds the slope back where preferences hardly differ or few clients arrive: "
+        "beside their variance, which is 1/12 where they are even between 0 and 1",
     )
-
-    @field_validator("learned_for")
-    @classmethod
-    def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] >= value[1]:
-            raise ValueError("the first weight is below the second, such as [0.25, 0.75].")
-        return value
 
 
 class PwffPlus(Aligning):
-    """``theta_n = theta_low + (a_n - low) / (high - low) (theta_high - theta_low)``.
+    """Every preference has its model, ``theta(a) = M + (a - 1/2) D``, and all clients learn both.
 
-    Nothing is learned for one client alone. The server keeps two adapters and sends both; in a
-    round a client trains one of them, by turns, for that one's weight ``low`` or ``high`` of
-    helpful answers, and sends it: as many bits up as one adapter has, twice as many down. Where
-    every client aligns for its own weights, few answers teach each of them; so all answers teach
-    both adapters, and preferences meet at last, in the weights.
+    A client starts from theta(a_n), aligns it to its own weights and sends it with a_n. From the
+    updates u_n that arrive the server takes the line of least squares,
+    ``min sum_n p_n ||u_n - dM - (a_n - 1/2) dD||^2 + ridge ||dD||^2``, and adds it to M and D.
+    Uploads are as large as one adapter, broadcasts as two.
 
-    Ours. Mixing the weights of models that were tuned from one start for single rewards is that of
-    Rame et al. 2023 (2306.04488, rewarded soups); two rewards with weights of clients are of arXiv
-    2404.13238. With low 0 and high 1 the ends are learned for and mixtures interpolate; nearer
-    together, mixtures are learned for and the ends extrapolate.
+    Where a client aligns private tensors to its own weights it has its own few answers to learn
+    from, and where all share one model preferences cancel; here a client learns from all, most
+    from those who want the like. With D held at zero (a large ridge) it is averaging.
+
+    Ours; two rewards with weights of clients are of arXiv 2404.13238.
     """
 
     Config: ClassVar[type[MethodConfig]] = PwffPlusConfig
 
     def start(self) -> State:
-        """Return the server's state: both adapters."""
+        """Return the server's state: M as the adapter begins, D zero."""
         state = super().start()
-        shared = {_in(bank, name): t for bank in BANKS for name, t in state["shared"].items()}
-        return {**state, "shared": shared}
+        slope = {name: torch.zeros_like(tensor) for name, tensor in state["shared"].items()}
+        return {**state, "slope": slope}
+
+    def broadcast(self, state: State, plan: Plan) -> Payload:
+        """Return M and D."""
+        sent = super().broadcast(state, plan)
+        assert isinstance(sent, Dense)
+        slope = {_SLOPE + name: tensor for name, tensor in state["slope"].items()}
+        return Dense({**sent.tensors, **slope}, sent.value_type)
 
     def receive(self, client: Client, payload: Any) -> None:
-        """Take the adapter whose turn it is."""
-        rest = {name: t for name, t in payload.tensors.items() if not _is_banked(name)}
-        super().receive(client, Dense({**self.came(client), **rest}, payload.value_type))
+        """Start from the client's own place on the line."""
+        rest = {n: t for n, t in payload.tensors.items() if not n.startswith(_SLOPE)}
+        own = {**rest, **self.came(client)}
+        super().receive(client, Dense(own, payload.value_type))
 
     def came(self, client: Client) -> Adapter:
-        """Return the adapter that a client trains, as it came."""
-        return _of(self._turn(client), client.heard.tensors)
-
-    def weight(self, client: Client) -> float:
-        """Return the weight of the reward whose turn it is, all or nothing."""
-        return float(self.config.learned_for[BANKS.index(self._turn(client))])
+        """Return the client's place on the line that it heard."""
+        a = float(self.preferences[client.index])
+        return on_line(client.heard.tensors, a)
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
-        """Return what was learned, under the name of its reward."""
+        """Return what was learned, and for which preference."""
         sent = super().upload(client, grant)
         assert isinstance(sent, Dense)
-        bank = self._turn(client)
-        return Dense({_in(bank, name): t for name, t in sent.tensors.items()}, sent.value_type)
+        a = torch.tensor([float(self.preferences[client.index])])
+        return Dense({**sent.tensors, _PREFERENCE: a}, sent.value_type)
 
-    def personal(self, client: Client) -> Adapter:
-        """Return the client's own mixture of both."""
-        low, high = self.config.learned_for
-        share = (float(self.preferences[client.index]) - low) / (high - low)
-        return {**super().personal(client), **mixture(client.heard.tensors, share)}
+    def accept(self, state: State, payload: Any) -> Any:
+        """Refuse a preference outside [0, 1]: it would have any say in the slope."""
+        payload = super().accept(state, payload)
+        if not 0.0 <= float(payload.tensors.get(_PREFERENCE, torch.tensor(-1.0))) <= 1.0:
+            raise WireError("it says no preference in [0, 1].")
+        return payload
 
-    def model(self, state: State) -> Adapter:
-        """Return the server's model: both in equal parts."""
-        return {**self.setup.initial, **mixture(state["shared"], 0.5)}
+    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
+        """Return the state with the line through what arrived added to it."""
+        mean, slope = state["shared"], state["slope"]
+        moved = super().aggregate(state, deliveries)  # but for what is put in its place below
+        arrived = [d for d in deliveries if d.payload is not None]
+        if not arrived:
+            return moved
+        share = torch.tensor([d.weight for d in arrived], dtype=torch.float64)
+        share = share / share.sum()
+        place = torch.tensor([float(d.payload.tensors[_PREFERENCE]) - _MIDDLE for d in arrived])
+        place = place.double()
+        gram = torch.tensor(
+            [[1.0, float(share @ place)], [float(share @ place), float(share @ place.square())]],
+            dtype=torch.float64,
+        )
+        gram[1, 1] += self.config.ridge + 1e-12
+        # How much each update counts for dM and dD, [2, arrived].
+        counts = torch.linalg.solve(gram, torch.stack([share, share * place]))
+        new_mean, new_slope = dict(mean), dict(slope)
+        for name in mean:
+            updates = torch.stack(
+                [
+                    d.payload.tensors[name] - (mean[name] + float(c) * slope[name])
+                    for d, c in zip(arrived, place, strict=True)
+                ]
+            ).double()
+            d_mean, d_slope = torch.tensordot(counts, updates, dims=1)
+            new_mean[name] = (mean[name] + d_mean).to(mean[name].dtype)
+            new_slope[name] = (slope[name] + d_slope).to(slope[name].dtype)
+        return {**moved, "shared": new_mean, "slope": new_slope}
 
     def uplink_shapes(self) -> Shapes:
-        """Return the shapes of both adapters, of which a client sends one."""
-        own = super().uplink_shapes()
-        return {_in(bank, name): shape for bank in BANKS for name, shape in own.items()}
+        """Return the shapes of an adapter and of a preference."""
+        return {**super().uplink_shapes(), _PREFERENCE: (1,)}
+
+    def downlink_shapes(self) -> Shapes:
+        """Return the shapes of M, D and learned rewards."""
+        slope = {_SLOPE + n: tuple(t.shape) for n, t in self.shared(self.setup.initial).items()}
+        return {**super().downlink_shapes(), **slope}
 
     @cached_property
     def dense_bits(self) -> int:
-        """Size of one adapter as it goes up."""
-        largest = max(BANKS, key=len)
-        named = {_in(largest, n): t for n, t in self.shared(self.setup.initial).items()}
-        return 8 * len(encode(Dense(named, self.config.value_type)))
-
-    def _turn(self, client: Client) -> str:
-        """Return which adapter a client trains in a round: half of them each, then the other."""
-        return BANKS[(client.index + client.round) % 2]
+        """Size of an upload."""
+        sent = {**self.shared(self.setup.initial), _PREFERENCE: torch.zeros(1)}
+        return 8 * len(encode(Dense(sent, self.config.value_type)))
 
 
-def mixture(banks: Mapping[str, Tensor], share: float) -> Adapter:
-    """Return the safe adapter, moved by ``share`` of the way to the helpful one, or beyond."""
-    safe, helpful = (_of(bank, banks) for bank in BANKS)
-    return {name: safe[name] + share * (helpful[name] - safe[name]) for name in safe}
-
-
-def _in(bank: str, name: str) -> str:
-    return f"{bank}/{name}"
-
-
-def _is_banked(name: str) -> bool:
-    return name.startswith(tuple(_in(bank, "") for bank in BANKS))
-
-
-def _of(bank: str, banks: Mapping[str, Tensor]) -> Adapter:
-    prefix = _in(bank, "")
-    return {n.removeprefix(prefix): t for n, t in banks.items() if n.startswith(prefix)}
+def on_line(tensors: Mapping[str, Tensor], preference: float) -> Adapter:
+    """Return ``M + (a - 1/2) D`` of the tensors M by name and D behind ``slope/``."""
+    return {
+        name.removeprefix(_SLOPE): tensors[name.removeprefix(_SLOPE)]
+        + (preference - _MIDDLE) * tensors[name]
+        for name in tensors
+        if name.startswith(_SLOPE)
+    }

@@ -1,0 +1,114 @@
+"""From clients' rewards to claims: differences are paired by seed, errors are those over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.pwff import alignment_cases as of
+from benchmarks.pwff.claims import standard_error
+
+Kept = dict[str, Any]
+Rows = Mapping[tuple[str, str], Mapping[int, Kept]]  # (row, task) -> seed -> what is kept
+OWN = ("PWFF", "PWFF, split weights", "PWFF+")
+
+
+def gains(rows: Rows, task: str, own: str, other: str) -> list[float]:
+    """Return the difference in mean own-weight reward, of each seed that both rows have."""
+    mine, theirs = rows.get((own, task), {}), rows.get((other, task), {})
+    return [
+        statistics.fmean(mine[seed]["reward"]) - statistics.fmean(theirs[seed]["reward"])
+        for seed in sorted(set(mine) & set(theirs))
+    ]
+
+
+def regret(kept: Kept) -> float:
+    """Return how much clients' rewards lack to the best that their weights allow, in the mean."""
+    front, weights = np.array(kept["front"]), np.array(of.PREFERENCES)
+    best = (np.outer(weights, front[:, 0]) + np.outer(1 - weights, front[:, 1])).max(1)
+    return float((best - np.array(kept["reward"])).mean())
+
+
+def better_than_singles(rows: Rows, task: str, own: str) -> list[int]:
+    """Return, by seed, how many clients have more than under every federation of one weight."""
+    found = []
+    for seed, kept in rows.get((own, task), {}).items():
+        singles = [rows.get((row, task), {}).get(seed) for row in ("equal weights", *of.SINGLE)]
+        if all(single is not None for single in singles):
+            best = np.max([single["reward"] for single in singles if single], axis=0)
+            found.append(int((np.array(kept["reward"]) > best).sum()))
+    return found
+
+
+def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
+    """Return the claims that these rows decide."""
+    found: list[dict[str, Any]] = []
+
+    def add(name: str, what: str, target: str, values: Sequence[float], holds: bool | None) -> None:
+        found.append(
+            {"id": name, "what": what, "target": target, "measured": [round(v, 4) for v in values],
+             "holds": holds, "command": command}
+        )  # fmt: skip
+
+    for task in ("caring", "harmless"):
+        for own in OWN:
+            for other in ("local", "equal weights"):
+                values = gains(rows, task, own, other)
+                if values:
+                    error = standard_error(values)
+                    add(f"4-{task}-{own}-{other}",
+                        f"{task}: {own} less {other}, mean own-weight reward, by seed (standard "
+                        f"error of the mean {error:.3f})", "mean above two standard errors", values,
+                        statistics.fmean(values) > 2 * error)  # fmt: skip
+            counts = better_than_singles(rows, task, own)
+            if counts:
+                add(f"4-{task}-{own}-singles",
+                    f"{task}: clients of five whom {own} serves better than every federation of "
+                    "one weight, by seed", ">= 3 of 5", counts, min(counts) >= 3)  # fmt: skip
+        for row in (*OWN, "local", "equal weights"):
+            values = [regret(kept) for kept in rows.get((row, task), {}).values()]
+            if values:
+                add(f"4-{task}-{row}-front", f"{task}: distance of {row} to the best that each "
+                    "client's weights allow, mean, by seed", "as measured", values, None)  # fmt: skip
+    for rule in ("PWFF", *of.RULES):
+        own = rows.get((rule, "harmless"), {})
+        if not own:
+            continue
+        changes, held = [], True
+        for name in ("helpful", "safe"):
+            values = [
+                after - before
+                for kept in own.values()
+                for after, before in zip(kept[name], kept["start"][name], strict=True)
+            ]
+            changes.append(statistics.fmean(values))
+            held &= changes[-1] >= -standard_error(values)
+        add(f"5-{rule}", f"harmless: change of helpful and safe from the untrained model, {rule}, "
+            "mean over clients and seeds", "neither below by a standard error", changes, held)  # fmt: skip
+        if rule != "PWFF":
+            price = gains(rows, "harmless", rule, "PWFF")
+            add(f"5-{rule}-price", f"harmless: {rule} less fixed weights, own-weight reward, by "
+                "seed", "as measured", price, None)  # fmt: skip
+    for own, other in (
+        ("PFIT, copies", "block, equal weights"), ("PFIT, restart", "block, equal weights"),
+        ("PFIT, copies, PPO", "PFIT, copies"),
+    ):  # fmt: skip
+        values = gains(rows, "caring", own, other)
+        if values:
+            seconds = [
+                statistics.fmean(kept["wall_seconds"] for kept in rows[row, "caring"].values())
+                for row in (own, other)
+            ]
+            add(f"6-{own}", f"caring: {own} less {other}, own-weight reward, by seed ("
+                f"{seconds[0]:.0f} and {seconds[1]:.0f} s a run)", "as measured", values,
+                None)  # fmt: skip
+    pfit = rows.get(("PFIT, restart", "caring"), {})
+    if pfit:
+        kept = next(iter(pfit.values()))
+        part = kept["upload_bits"] / kept["model_bits"]
+        add("6-uplink", "upload of PFIT (one of five blocks) / the whole model, stories260k",
+            "<= 0.12", [part], part <= 0.12)  # fmt: skip
+    return found
