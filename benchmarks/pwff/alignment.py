@@ -83,8 +83,8 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "one reward; `caring`: both start low and have the same room. KL is to the pretrained "
         "model, in nats of an answer. Settings are those of the pilot, for all rows of a kind of "
         "adapter; they were chosen on the same held-out prompts, so all rows are optimistic.\n",
-        "Ours: split weights, PWFF+ (between which weights it mixes was chosen on seed 0 of "
-        "`caring`), equal length. One model for all: equal weights, the single weights.\n",
+        "Ours: split weights, PWFF+, equal length. One model for all: equal weights and the single "
+        "weights.\n",
         "| id | what | target | measured | holds |",
         "|---|---|---|---|---|",
     ]
@@ -102,7 +102,8 @@ def page(results: dict[str, Any], rows: Rows) -> str:
 def _table(rows: Rows, task: str) -> str:
     clients = " | ".join(f"a = {a:g}" for a in of.PREFERENCES)
     lines = [
-        f"| row | seeds | own-weight reward, by seed | {clients} | helpful | safe | KL | kbit up | s |",
+        f"| row | seeds | own-weight reward, by seed | {clients} | helpful | safe | KL | kbit up "
+        "| s |",
         "|" + "---|" * 13,
     ]
     titles = [row for row, own in rows if own == task]

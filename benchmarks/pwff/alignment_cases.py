@@ -1,4 +1,4 @@
-"""Alignment by clients' own weights of two rewards: a row is who shares what and learns for what."""
+"""Alignment by clients' own weights of two rewards: a row is who shares what, learns for what."""
 
 from __future__ import annotations
 

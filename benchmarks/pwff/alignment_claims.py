@@ -72,7 +72,8 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
             values = [regret(kept) for kept in rows.get((row, task), {}).values()]
             if values:
                 add(f"4-{task}-{row}-front", f"{task}: distance of {row} to the best that each "
-                    "client's weights allow, mean, by seed", "as measured", values, None)  # fmt: skip
+                    "client's weights allow, mean, by seed", "as measured", values,
+                    None)  # fmt: skip
     for rule in ("PWFF", *of.RULES):
         own = rows.get((rule, "harmless"), {})
         if not own:
@@ -87,7 +88,8 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
             changes.append(statistics.fmean(values))
             held &= changes[-1] >= -standard_error(values)
         add(f"5-{rule}", f"harmless: change of helpful and safe from the untrained model, {rule}, "
-            "mean over clients and seeds", "neither below by a standard error", changes, held)  # fmt: skip
+            "mean over clients and seeds", "neither below by a standard error", changes,
+            held)  # fmt: skip
         if rule != "PWFF":
             price = gains(rows, "harmless", rule, "PWFF")
             add(f"5-{rule}-price", f"harmless: {rule} less fixed weights, own-weight reward, by "

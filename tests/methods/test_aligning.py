@@ -250,3 +250,67 @@ def test_what_cannot_be_learned_is_said_in_a_sentence(small, sections, sentence)
     with pytest.raises(UserError, match=re.escape(sentence)):
         experiment = Experiment(**small(**values))
         build(experiment)
+
+
+def preference_files(tmp_path, frames, columns=("chosen", "rejected")):
+    """Pairs whose chosen answers are long, and pairs whose chosen ones name a team."""
+    good, bad = columns
+    files = {}
+    for name in ("helpful", "safe"):
+        frame = frames[0][["prompt", "response"]].head(80).copy()
+        long, short = frame["response"], frame["response"].str.split().str[:2].str.join(" ")
+        frame[good], frame[bad] = (long, short) if name == "helpful" else (short, long)
+        files[name] = str(tmp_path / f"{name}.csv")
+        frame.to_csv(files[name], index=False)
+    return files
+
+
+def learned(files):
+    return {name: {"train": file, "prompt": "prompt", "decay": 0.1} for name, file in files.items()}
+
+
+def test_learned_rewards_are_sent_once_charged_and_judge(execute, tmp_path, frames):
+    """Two clients of five a round: a broadcast has the rewards while it meets one without them."""
+    method = PWFF | {"rewards": learned(preference_files(tmp_path, frames))}
+    parts, progress, rows = execute(
+        method, task="causal", adapter=BESIDE, cell="ideal", clients={"per_round": 2},
+        train={"rounds": 8, "local_steps": 1, "evaluate_every": 8},
+    )  # fmt: skip
+    facts = progress.facts
+    assert facts["judges"]["helpful"]["share"] > 0.9
+    assert facts["judges"]["safe"]["pairs"] == 8
+    down = [row["bits"] for row in rows if row["row"] == "broadcast"]
+    asked = [{row["client"] for row in rows if row["row"] == "upload" and row["round"] == r + 1}
+             for r in range(8)]  # fmt: skip
+    known: set[int] = set()
+    usual = min(down)
+    for bits, clients in zip(down, asked, strict=True):
+        # 2 heads of 32 numbers, and 2 scales of two, behind their names.
+        assert (bits - usual > 32 * 68) == (not clients <= known)
+        known |= clients
+    for client in known:
+        told = parts.clients.states.get(client)["told"]
+        assert same(told, progress._state["judges"])
+    last = [row for row in rows if row["row"] == "round"][-1]
+    assert np.isfinite(last["scores"]["personal_helpful"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"chosen": "good"}, "method.rewards.helpful.chosen: "),
+        ({"train": None, "file": "missing.safetensors"}, "method.rewards.helpful.file"),
+    ],
+)
+def test_rewards_that_cannot_be_learned_are_a_sentence_before_the_run(
+    small, tmp_path, frames, change, sentence
+):
+    rewards = learned(preference_files(tmp_path, frames))
+    rewards["helpful"] = (
+        {k: v for k, v in change.items() if v is not None}
+        if "file" in change
+        else rewards["helpful"] | change
+    )
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        build(Experiment(**small(task="causal", method=PWFF | {"rewards": rewards},
+                                 adapter=BESIDE)))  # fmt: skip

@@ -214,6 +214,11 @@ class Aligning(FedProx):
         chosen = self.config.trains_for
         return float(self.preferences[client.index] if chosen == "own" else chosen)
 
+    @property
+    def personalised(self) -> Sequence[str]:
+        """Patterns of tensors that learn for the client's own weights where these are split."""
+        return self.private
+
     def told(self, client: Client) -> Adapter:
         """Return what the server sent to judge with; nothing for what a program computes."""
         told: Adapter = client.state.get("told", {})
@@ -234,8 +239,7 @@ class Aligning(FedProx):
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return what is shared, with the learned rewards where somebody lacks them."""
         sent = super().broadcast(state, plan)
-        asked = list(plan.grants)
-        if "judges" not in state or bool(state["has_judges"][asked].all()):
+        if "judges" not in state or bool(state["has_judges"][list(plan.grants)].all()):
             return sent
         assert isinstance(sent, Dense)
         judges = {_JUDGE + name: tensor for name, tensor in state["judges"].items()}
@@ -325,7 +329,7 @@ class Aligning(FedProx):
             config.weights,
             config.kappa,
             equal_length=config.equal_length,
-            private=tuple(config.private),
+            private=tuple(self.personalised),
             common=config.common_weight,
         )
         if config.algorithm == "dpo":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,8 +11,10 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
+from airtune.errors import UserError, nearest
+from airtune.learning.alignment.two_losses import Rule
 from airtune.methods.aligning import Aligning, AligningConfig
-from airtune.methods.method import Client, Delivery, MethodConfig, State
+from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State
 from airtune.wire import Dense, Payload, Shapes, WireError, encode
 
 if TYPE_CHECKING:
@@ -25,6 +28,11 @@ _SLOPE, _PREFERENCE, _MIDDLE = "slope/", "preference", 0.5
 class PwffPlusConfig(AligningConfig):
     """Options of PWFF+: those of alignment, and how fast its line may turn."""
 
+    weights: Rule = Field("split", description=AligningConfig.model_fields["weights"].description)
+    turning: list[str] = Field(
+        ["*.lora_*"],
+        description="patterns of tensors that have a slope; all others are one for all",
+    )
     ridge: NonNegativeFloat = Field(
         0.02,
         description="holds the slope back where preferences hardly differ or few clients arrive: "
@@ -35,10 +43,11 @@ class PwffPlusConfig(AligningConfig):
 class PwffPlus(Aligning):
     """Every preference has its model, ``theta(a) = M + (a - 1/2) D``, and all clients learn both.
 
-    A client starts from theta(a_n), aligns it to its own weights and sends it with a_n. From the
-    updates u_n that arrive the server takes the line of least squares,
+    A client starts from theta(a_n), aligns it and sends it with a_n. From the updates u_n that
+    arrive the server takes the line of least squares,
     ``min sum_n p_n ||u_n - dM - (a_n - 1/2) dD||^2 + ridge ||dD||^2``, and adds it to M and D.
-    Uploads are as large as one adapter, broadcasts as two.
+    Only LoRA turns by default, and it learns for the client's own weights; bottlenecks have no
+    slope and learn for ``common_weight`` (``weights: split``). Nothing stays private.
 
     Where a client aligns private tensors to its own weights it has its own few answers to learn
     from, and where all share one model preferences cancel; here a client learns from all, most
@@ -49,10 +58,25 @@ class PwffPlus(Aligning):
 
     Config: ClassVar[type[MethodConfig]] = PwffPlusConfig
 
+    def __init__(self, config: Any, setup: Setup) -> None:
+        """Raise UserError for patterns under which nothing turns."""
+        super().__init__(config, setup)
+        if not self._turns(self.shared(setup.initial)):
+            raise UserError(
+                f"method.turning: no shared tensor has a name like {config.turning}; "
+                f"{nearest(config.turning[0] if config.turning else '', setup.initial)}"
+            )
+
+    @property
+    def personalised(self) -> Sequence[str]:
+        """Patterns of tensors that learn for the client's own weights: those that turn."""
+        return [*self.private, *self.config.turning]
+
     def start(self) -> State:
         """Return the server's state: M as the adapter begins, D zero."""
         state = super().start()
-        slope = {name: torch.zeros_like(tensor) for name, tensor in state["shared"].items()}
+        turning = self._turns(state["shared"])
+        slope = {name: torch.zeros_like(tensor) for name, tensor in turning.items()}
         return {**state, "slope": slope}
 
     def broadcast(self, state: State, plan: Plan) -> Payload:
@@ -69,9 +93,11 @@ class PwffPlus(Aligning):
         super().receive(client, Dense(own, payload.value_type))
 
     def came(self, client: Client) -> Adapter:
-        """Return the client's place on the line that it heard."""
+        """Return what is shared as the client starts from it: at its own place on the line."""
         a = float(self.preferences[client.index])
-        return on_line(client.heard.tensors, a)
+        heard = client.heard.tensors
+        shared = {name: heard[name] for name in self.shared(client.adapter)}
+        return {**shared, **on_line(heard, a)}
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Return what was learned, and for which preference."""
@@ -105,17 +131,18 @@ class PwffPlus(Aligning):
         gram[1, 1] += self.config.ridge + 1e-12
         # How much each update counts for dM and dD, [2, arrived].
         counts = torch.linalg.solve(gram, torch.stack([share, share * place]))
-        new_mean, new_slope = dict(mean), dict(slope)
-        for name in mean:
+        new_mean = {name: moved["shared"][name] for name in mean}  # averaged where nothing turns
+        new_slope = dict(slope)
+        for name, before in slope.items():
             updates = torch.stack(
                 [
-                    d.payload.tensors[name] - (mean[name] + float(c) * slope[name])
+                    d.payload.tensors[name] - (mean[name] + float(c) * before)
                     for d, c in zip(arrived, place, strict=True)
                 ]
             ).double()
             d_mean, d_slope = torch.tensordot(counts, updates, dims=1)
-            new_mean[name] = (mean[name] + d_mean).to(mean[name].dtype)
-            new_slope[name] = (slope[name] + d_slope).to(slope[name].dtype)
+            new_mean[name] = (mean[name] + d_mean).to(before.dtype)
+            new_slope[name] = (before + d_slope).to(before.dtype)
         return {**moved, "shared": new_mean, "slope": new_slope}
 
     def uplink_shapes(self) -> Shapes:
@@ -124,8 +151,14 @@ class PwffPlus(Aligning):
 
     def downlink_shapes(self) -> Shapes:
         """Return the shapes of M, D and learned rewards."""
-        slope = {_SLOPE + n: tuple(t.shape) for n, t in self.shared(self.setup.initial).items()}
+        turning = self._turns(self.shared(self.setup.initial))
+        slope = {_SLOPE + name: tuple(tensor.shape) for name, tensor in turning.items()}
         return {**super().downlink_shapes(), **slope}
+
+    def _turns(self, adapter: Adapter) -> Adapter:
+        """Return the part of an adapter that has a slope."""
+        patterns = self.config.turning
+        return {n: t for n, t in adapter.items() if any(fnmatchcase(n, p) for p in patterns)}
 
     @cached_property
     def dense_bits(self) -> int:
