@@ -28,20 +28,40 @@ def test_an_example_begins_with_its_command_and_runs(path, tmp_path, request):
             f"data.test={shared('data/banking77/test.csv')}",
             f"model.name={shared('models/minilm-l6-v2')}",
         ]
+    if path.stem in ("pfit", "pwff"):
+        overrides += ["method.answers={prompts: 2, samples: 2, tokens: 4}"]
+        overrides += ["method.examined={prompts: 2, samples: 1, tokens: 4}"]
     run = airtune.run(read_experiment(path, overrides), tmp_path / "run")
     assert run.summary["rounds"] == 1
-    assert run.history["accuracy"].notna().all()
+    measure = "personal_reward" if path.stem in ("pfit", "pwff") else "accuracy"
+    assert run.history[measure].notna().all()
 
 
-def test_the_baselines_that_an_example_names_are_experiments():
-    """Each comment line with --set behind its title, as a shell would read it."""
-    found = []
-    path = EXAMPLES[0].parent / "pftt.yaml"
+def named_variants(stem):
+    """Read each comment line with --set behind its title, as a shell would."""
+    path, found = EXAMPLES[0].parent / f"{stem}.yaml", []
     for line in path.read_text().splitlines():
         if line.startswith("#   ") and "--set" in line and "airtune run" not in line:
             words = shlex.split(line[line.index("--set") :])
             assert words[::2] == ["--set"] * (len(words) // 2)
             found.append(read_experiment(path, words[1::2]))
+    return found
+
+
+def test_the_variants_of_alignment_that_examples_name_are_experiments():
+    pwff, pfit = named_variants("pwff"), named_variants("pfit")
+    assert [each.method.trains_for for each in pwff[:3]] == ["own", 0.5, 1.0]
+    assert [each.method.name for each in pwff] == [*["pwff"] * 4, "pwff_plus", "pwff"]
+    assert pwff[3].method.weights == "anchored"
+    assert pwff[5].method.rewards.helpful.train == "helpful.jsonl"
+    assert [each.method.personal for each in pfit] == ["restart", "restart", *["copy"] * 3]
+    assert pfit[2].method.algorithm == "ppo"
+    assert pfit[3].adapter.kind == "lora"
+    assert pfit[4].adapter.attention_window == 16
+
+
+def test_the_baselines_that_an_example_names_are_experiments():
+    found = named_variants("pftt")
     assert [each.method.name for each in found] == ["fedavg", "fedavg", "pftt", "fedavg"]
     assert found[1].adapter.kind == "bottleneck"
     assert found[3].method.private == ["*"]
