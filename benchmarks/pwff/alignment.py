@@ -64,7 +64,9 @@ def collected(folder: Path) -> dict[str, Any]:
             name: [round(said["personal_scores_untrained"][c][name], 4) for c in sorted(by_client)]
             for name in names[:3]
         },
-        "front": said["facts"]["front"],
+        "front": said["facts"].get("front"),
+        "judges": said["facts"].get("judges"),
+        "judges_bits": said["facts"].get("judges_bits"),
         "upload_bits": said["payload_bits"],
         "model_bits": 32 * said["parameters"],
         "wall_seconds": round(said["wall_seconds"], 1),
@@ -79,8 +81,11 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "stories260k, GRPO unless a row says PPO; five clients with a = 0, 0.25, 0.5, 0.75, 1, "
         "each with the prompts of its own topics; 6 rounds of 3 steps of 48 answers of 32 tokens. "
         "Scores are of 168 answers of 40 tokens to 28 held-out prompts on all topics, the same "
-        "random numbers for all models. `harmless`: the untrained model is near the ceiling of "
-        "one reward; `caring`: both start low and have the same room. KL is to the pretrained "
+        "random numbers for all models (`learned`: six answers to each of 64 held-out "
+        "instructions). `harmless`: the untrained model is near the ceiling of "
+        "one reward; `caring`: both start low and have the same room; `learned`: heads on the "
+        "policy's own frozen features, polite and harmless, in units of the texts they were learned from, sent "
+        "once. KL is to the pretrained "
         "model, in nats of an answer. Settings are those of the pilot, for all rows of a kind of "
         "adapter; they were chosen on the same held-out prompts, so all rows are optimistic.\n",
         "Ours: split weights, PWFF+, equal length. One model for all: equal weights and the single "

@@ -42,6 +42,7 @@ PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("caring", MAIN, (0, 1, 2)),
     ("harmless", (*MAIN, *RULES), (0, 1)),
     ("caring", (*SINGLE, *PFIT), (0, 1)),
+    ("learned", ("PWFF", "PWFF+", "equal weights"), (0,)),
 )
 SHORT: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("caring", ("PWFF", "PWFF+", "local", "equal weights"), (0, 1, 2)),
@@ -89,4 +90,31 @@ def case(shared: Path, row: str, task: str, seed: int) -> Case:
         "machine": {"threads": 1, "cohort": 5, "checkpoint_every": 1000},
         "seed": seed,
     }  # fmt: skip
+    if task == "learned":
+        values |= _learned(shared)
+        values["method"]["rewards"] = _judges(shared)
     return Case(row, task, seed, values)
+
+
+def _learned(shared: Path) -> dict[str, Any]:
+    """Instructions to answer, dealt out evenly."""
+    file = shared / "data" / "instruct_small" / "instructions_1k.jsonl.gz"
+    return {
+        "data": {
+            "name": "instructions", "train": str(file), "prompt": ["instruction", "input"],
+            "response": "output",
+        },
+        "clients": {"count": 5, "partition": "iid", "test_fraction": 0},
+    }  # fmt: skip
+
+
+def _judges(shared: Path) -> dict[str, Any]:
+    """Polite for helpful, as too few pairs of helpfulness are at hand; harmless for safe."""
+    data = shared / "data"
+    return {
+        "helpful": {
+            "train": str(data / "pref_small" / "polite_preference_1k.jsonl.gz"),
+            "prompt": ["instruction", "input"],
+        },
+        "safe": {"train": str(data / "hh_rlhf" / "harmless_base_test.jsonl.gz")},
+    }

@@ -53,7 +53,7 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
              "holds": holds, "command": command}
         )  # fmt: skip
 
-    for task in ("caring", "harmless"):
+    for task in ("caring", "harmless", "learned"):
         for own in OWN:
             for other in ("local", "equal weights"):
                 values = gains(rows, task, own, other)
@@ -69,7 +69,8 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                     f"{task}: clients of five whom {own} serves better than every federation of "
                     "one weight, by seed", ">= 3 of 5", counts, min(counts) >= 3)  # fmt: skip
         for row in (*OWN, "local", "equal weights"):
-            values = [regret(kept) for kept in rows.get((row, task), {}).values()]
+            there = rows.get((row, task), {}).values()
+            values = [regret(kept) for kept in there if kept["front"]]
             if values:
                 add(f"4-{task}-{row}-front", f"{task}: distance of {row} to the best that each "
                     "client's weights allow, mean, by seed", "as measured", values,
@@ -107,6 +108,19 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
             add(f"6-{own}", f"caring: {own} less {other}, own-weight reward, by seed ("
                 f"{seconds[0]:.0f} and {seconds[1]:.0f} s a run)", "as measured", values,
                 None)  # fmt: skip
+    for row in ("PWFF", "PWFF+", "equal weights"):
+        for kept in rows.get((row, "learned"), {}).values():
+            moved = [
+                statistics.fmean(kept[name]) - statistics.fmean(kept["start"][name])
+                for name in ("helpful", "safe")
+            ]
+            add(f"6-learned-{row}", f"learned rewards, {row}: change of polite and harmless from "
+                "the untrained model, mean over clients", "as measured", moved, None)  # fmt: skip
+            if row == "PWFF":
+                shares = [kept["judges"][name]["share"] for name in ("helpful", "safe")]
+                add("6-judges", "share of held-out pairs that the two heads order rightly, learned "
+                    f"once by the server; sent once in {kept['judges_bits']} bits", "above 0.5",
+                    shares, min(shares) > 0.5)  # fmt: skip
     pfit = rows.get(("PFIT, restart", "caring"), {})
     if pfit:
         kept = next(iter(pfit.values()))
