@@ -84,8 +84,8 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "random numbers for all models (`learned`: six answers to each of 64 held-out "
         "instructions). `harmless`: the untrained model is near the ceiling of "
         "one reward; `caring`: both start low and have the same room; `learned`: heads on the "
-        "policy's own frozen features, polite and harmless, in units of the texts they were learned from, sent "
-        "once. KL is to the pretrained "
+        "policy's own frozen features, polite and harmless, in units of the texts that they were "
+        "learned from, sent once. KL is to the pretrained "
         "model, in nats of an answer. Settings are those of the pilot, for all rows of a kind of "
         "adapter; they were chosen on the same held-out prompts, so all rows are optimistic.\n",
         "Ours: split weights, PWFF+, equal length. One model for all: equal weights and the single "
