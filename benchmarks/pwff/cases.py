@@ -21,6 +21,8 @@ SHARING: dict[str, tuple[str, dict[str, Any]]] = {
     "PFTT": (BOTH, {"name": "pftt"}),
     "PFTT, width 8": (BOTH, {"name": "pftt"}),
     "PFTT, 16 bit": (BOTH, {"name": "pftt", "value_type": "float16"}),
+    "PFTT, 8 bit": (BOTH, {"name": "pftt", "change_bits": 8}),
+    "PFTT, 4 bit": (BOTH, {"name": "pftt", "change_bits": 4}),
     "PFTT+": (BOTH, {"name": "pftt_plus"}),
     "adapter shared": (ADAPTER, {"name": "fedavg"}),
     "LoRA shared": (LORA, {"name": "fedavg"}),
@@ -31,8 +33,8 @@ SHARING: dict[str, tuple[str, dict[str, Any]]] = {
 # Rows by head; a frozen one leaves nothing that only the head could share.
 HEADS: dict[Head, tuple[str, ...]] = {
     "frozen": (
-        "PFTT", "PFTT, width 8", "PFTT, 16 bit", "PFTT+", "adapter shared", "LoRA shared",
-        "both shared", "local",
+        "PFTT", "PFTT, width 8", "PFTT, 16 bit", "PFTT, 8 bit", "PFTT, 4 bit", "PFTT+",
+        "adapter shared", "LoRA shared", "both shared", "local",
     ),
     "shared": ("PFTT", "adapter shared", "LoRA shared", "both shared", "only the head shared"),
     "private": ("PFTT", "adapter shared", "local"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airtune.methods.method import Method
+from airtune.methods.rounding import Rounding
 
 
-class FedAvg(Method):
+class FedAvg(Rounding):
     """Federated averaging of the adapter, dense upload: the reference for all others.
 
     Source: McMahan et al. 2017 (averaging by number of examples); FedIT applies it to LoRA.

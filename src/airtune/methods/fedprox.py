@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field, NonNegativeFloat
 
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.proximal import Proximal, anchors
-from airtune.methods.method import Client, Method, MethodConfig, SharingConfig
-
-if TYPE_CHECKING:
-    from airtune.learning.adapter import Adapter
+from airtune.methods.method import Client, MethodConfig
+from airtune.methods.rounding import Rounding, RoundingConfig
 
 
-class FedProxConfig(SharingConfig):
+class FedProxConfig(RoundingConfig):
     """Options of FedProx."""
 
     proximal: NonNegativeFloat = Field(
@@ -23,7 +21,7 @@ class FedProxConfig(SharingConfig):
     )
 
 
-class FedProx(Method):
+class FedProx(Rounding):
     """Clients minimise ``F + (mu / 2) ||phi - phi_g||^2`` over what they share, phi.
 
     Source: Li et al. 2020, FedProx (1812.06127), here of the adapter.
@@ -47,7 +45,3 @@ class FedProx(Method):
         objective = Proximal(self.config.proximal, phase.objective)
         held = anchors(came, came)
         return replace(phase, objective=objective, constants={**phase.constants, **held})
-
-    def came(self, client: Client) -> Adapter:
-        """Return what is shared as it came, before the client made its own of it."""
-        return {name: client.heard.tensors[name] for name in self.shared(client.adapter)}

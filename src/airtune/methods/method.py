@@ -155,7 +155,7 @@ class Method:
     # Whether it answers prompts itself: then data may have prompts alone, and must have prompts.
     answers_prompts: ClassVar[bool] = False
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
-    uplink_payload: ClassVar[type] = Dense
+    uplink_payload: ClassVar[type | tuple[type, ...]] = Dense
 
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError for a private pattern that names no tensor, and for no public texts."""

@@ -57,10 +57,16 @@ class PwffPlus(Aligning):
     """
 
     Config: ClassVar[type[MethodConfig]] = PwffPlusConfig
+    uplink_payload: ClassVar[type | tuple[type, ...]] = Dense
 
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError for patterns under which nothing turns."""
         super().__init__(config, setup)
+        if config.change_bits is not None:
+            raise UserError(
+                f"method.change_bits: {config.name} sends its tensors whole; leave it out, and use "
+                "value_type for shorter numbers."
+            )
         if not self._turns(self.shared(setup.initial)):
             raise UserError(
                 f"method.turning: no shared tensor has a name like {config.turning}; "

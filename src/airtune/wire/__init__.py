@@ -8,6 +8,7 @@ from airtune.wire.entries import SparseTensors
 from airtune.wire.logits import SparseLogits, ValueBits, message_bits
 from airtune.wire.payload import Payload, Shapes, decode, encode
 from airtune.wire.rank_slices import RankSlices
+from airtune.wire.rounded import RoundedChanges
 
 __all__ = [
     "MOST_ENTRIES",
@@ -18,6 +19,7 @@ __all__ = [
     "Payload",
     "RankSlices",
     "Reference",
+    "RoundedChanges",
     "Shapes",
     "SparseLogits",
     "SparseTensors",
