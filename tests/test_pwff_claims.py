@@ -45,14 +45,16 @@ def test_two_standard_errors_decide():
 
 def test_uploads_are_compared_with_the_model_and_with_everything():
     table = rows(
-        both_shared={0: kept(0.8, 0.7, upload=180), 1: kept(0.8, 0.7, upload=180)},
+        both_shared={
+            seed: kept(0.8, 0.7, upload=180) | {"personal_global": 0.75} for seed in (0, 1)
+        },
         LoRA_shared={0: kept(0.8, 0.7, upload=48)},
     ) | {("PFTT, width 8", "frozen", "0.5"): {0: kept(0.8, 0.7, upload=52)}}
     found = {claim["id"]: claim for claim in claims(table, "command")}
     assert found["2-full"]["measured"] == [0.005] and found["2-full"]["holds"]
     assert found["2-both-16"]["measured"] == [0.5556] and found["2-both-16"]["holds"] is None
     assert found["2-both"]["measured"] == [0.52] and found["2-both"]["holds"]
-    assert found["3-0.5"]["measured"] == [-0.2]
+    assert found["3-0.5"]["measured"] == [-0.15]
     assert "| PFTT | 2 |" in page({"claims": list(found.values()), "machine": "", "command": ""},
                                   table)  # fmt: skip
 
@@ -79,8 +81,12 @@ def test_pftt_plus_is_held_to_the_best_scheme_and_to_the_shared_model():
 
 def test_every_case_is_an_experiment_and_shares_what_its_row_says():
     shared = Path("nowhere")
-    listed = list(of.cases(shared, [0]))
-    assert len({case.folder for case in listed}) == len(listed) == 3 * 16
+    everything = tuple((h, skew, rows, (0,)) for h, rows in of.HEADS.items() for skew in of.SKEWS)
+    listed = list(of.cases(shared, everything))
+    assert len({case.folder for case in listed}) == len(listed) == 3 * 18
+    planned = {case.folder for case in of.cases(shared, of.PLAN)}
+    assert {case.folder for case in of.cases(shared, of.SHORT)} <= planned
+    assert {folder for folder in planned if folder.endswith("-0")} <= {c.folder for c in listed}
     for case in listed:
         experiment = Experiment(**case.values)
         private = experiment.method.private
@@ -89,4 +95,4 @@ def test_every_case_is_an_experiment_and_shares_what_its_row_says():
             assert ("classifier.*" in private) == (case.head == "private")
         kept_lora = case.row.startswith("PFTT") and case.row != "PFTT+"
         assert ("*.lora_*" in private) == (kept_lora or case.row == "only the head shared")
-        assert ("8" in case.row) == (experiment.adapter.bottleneck == 8)
+        assert (case.row == "PFTT, width 8") == (experiment.adapter.bottleneck == 8)

@@ -43,6 +43,7 @@ def main() -> None:
         "claims": claims(rows, command),
         "command": command,
         "machine": runs.machine(),
+        "seeds": sorted({case.seed for case in wanted}),
         "versions": runs.versions(),
         "rows": {" | ".join(key): by_seed for key, by_seed in rows.items()},
     }
@@ -68,6 +69,7 @@ def collected(folder: Path) -> dict[str, Any]:
         "judges": said["facts"].get("judges"),
         "judges_bits": said["facts"].get("judges_bits"),
         "upload_bits": said["payload_bits"],
+        "download_bits": said["downlink_bits"] / said["rounds"],
         "model_bits": 32 * said["parameters"],
         "wall_seconds": round(said["wall_seconds"], 1),
     }
@@ -88,8 +90,9 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "learned from, sent once. KL is to the pretrained "
         "model, in nats of an answer. Settings are those of the pilot, for all rows of a kind of "
         "adapter; they were chosen on the same held-out prompts, so all rows are optimistic.\n",
-        "Ours: split weights, PWFF+, equal length. One model for all: equal weights and the single "
-        "weights.\n",
+        "Ours: split weights, PWFF+, equal length (of gradients; Adam's steps hardly depend on "
+        "it, so that rows of MGDA without it have about equal steps too). One model for all: "
+        "equal weights and the single weights.\n",
         "| id | what | target | measured | holds |",
         "|---|---|---|---|---|",
     ]
@@ -108,8 +111,8 @@ def _table(rows: Rows, task: str) -> str:
     clients = " | ".join(f"a = {a:g}" for a in of.PREFERENCES)
     lines = [
         f"| row | seeds | own-weight reward, by seed | {clients} | helpful | safe | KL | kbit up "
-        "| s |",
-        "|" + "---|" * 13,
+        "| kbit down | s |",
+        "|" + "---|" * 14,
     ]
     titles = [row for row, own in rows if own == task]
     untrained = next(iter(rows[titles[0], task].values()))["start"]
@@ -128,11 +131,14 @@ def _line(title: str, kept: list[dict[str, Any]]) -> str:
         f"{statistics.fmean(statistics.fmean(each[name]) for each in kept):{form}}"
         for name, form in (("helpful", ".2f"), ("safe", ".2f"), ("kl", ".0f"))
     ]
-    bits, seconds = "", ""
+    up, down, seconds = "", "", ""
     if "upload_bits" in kept[0]:
-        bits = f"{kept[0]['upload_bits'] / 1e3:.0f}"
+        up = f"{kept[0]['upload_bits'] / 1e3:.0f}"
+        down = f"{kept[0]['download_bits'] / 1e3:.0f}"
         seconds = f"{statistics.fmean(each['wall_seconds'] for each in kept):.0f}"
-    return f"| {' | '.join([title, str(len(kept)), by_seed, *clients, *means, bits, seconds])} |"
+    return (
+        f"| {' | '.join([title, str(len(kept)), by_seed, *clients, *means, up, down, seconds])} |"
+    )
 
 
 if __name__ == "__main__":

@@ -59,10 +59,12 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 values = gains(rows, task, own, other)
                 if values:
                     error = standard_error(values)
+                    decided = len(values) > 1
                     add(f"4-{task}-{own}-{other}",
                         f"{task}: {own} less {other}, mean own-weight reward, by seed (standard "
-                        f"error of the mean {error:.3f})", "mean above two standard errors", values,
-                        statistics.fmean(values) > 2 * error)  # fmt: skip
+                        f"error of the mean {error:.3f})",
+                        "mean above two standard errors" if decided else "as measured", values,
+                        statistics.fmean(values) > 2 * error if decided else None)  # fmt: skip
             counts = better_than_singles(rows, task, own)
             if counts:
                 add(f"4-{task}-{own}-singles",
@@ -79,18 +81,18 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
         own = rows.get((rule, "harmless"), {})
         if not own:
             continue
-        changes, held = [], True
+        changes, worst, held = [], [], True
         for name in ("helpful", "safe"):
-            values = [
-                after - before
-                for kept in own.values()
-                for after, before in zip(kept[name], kept["start"][name], strict=True)
-            ]
-            changes.append(statistics.fmean(values))
-            held &= changes[-1] >= -standard_error(values)
+            by_client = np.array([np.subtract(k[name], k["start"][name]) for k in own.values()])
+            by_seed = by_client.mean(1).tolist()
+            changes.append(statistics.fmean(by_seed))
+            worst.append(float(by_client.mean(0).min()))
+            held &= changes[-1] >= -standard_error(by_seed)
+        decided = len(own) > 1
         add(f"5-{rule}", f"harmless: change of helpful and safe from the untrained model, {rule}, "
-            "mean over clients and seeds", "neither below by a standard error", changes,
-            held)  # fmt: skip
+            "mean over clients and seeds; and of the client for whom it is least",
+            "neither mean below by a standard error over seeds" if decided else "as measured",
+            [*changes, *worst], held if decided else None)  # fmt: skip
         if rule != "PWFF":
             price = gains(rows, "harmless", rule, "PWFF")
             add(f"5-{rule}-price", f"harmless: {rule} less fixed weights, own-weight reward, by "
@@ -105,9 +107,9 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 statistics.fmean(kept["wall_seconds"] for kept in rows[row, "caring"].values())
                 for row in (own, other)
             ]
-            add(f"6-{own}", f"caring: {own} less {other}, own-weight reward, by seed ("
-                f"{seconds[0]:.0f} and {seconds[1]:.0f} s a run)", "as measured", values,
-                None)  # fmt: skip
+            add(f"6-{own}", f"caring: {own} less {other}, own-weight reward at equal steps, by "
+                f"seed ({seconds[0]:.0f} and {seconds[1]:.0f} s a run, evaluation included)",
+                "as measured", values, None)  # fmt: skip
     for row in ("PWFF", "PWFF+", "equal weights"):
         for kept in rows.get((row, "learned"), {}).values():
             moved = [

@@ -40,6 +40,21 @@ HEADS: dict[Head, tuple[str, ...]] = {
     "private": ("PFTT", "adapter shared", "local"),
 }  # fmt: skip
 
+MAIN = ("PFTT", "PFTT+", "adapter shared", "LoRA shared", "both shared", "local")
+Plan = tuple[tuple[Head, str, tuple[str, ...], tuple[int, ...]], ...]
+# What is measured: head, skew, rows, seeds. The main cells have three seeds.
+PLAN: Plan = (
+    ("frozen", "0.5", MAIN, (0, 1, 2)),
+    ("frozen", "0.1", MAIN, (0, 1, 2)),
+    ("frozen", "0.5", ("PFTT, width 8", "PFTT, 16 bit", "PFTT, 8 bit", "PFTT, 4 bit"), (0,)),
+    ("frozen", "IID", MAIN, (0,)),
+    ("private", "0.1", ("adapter shared",), (0,)),
+    ("private", "0.5", ("adapter shared",), (0,)),
+    ("shared", "0.1", ("PFTT", "adapter shared", "only the head shared"), (0,)),
+    ("shared", "0.5", ("PFTT", "adapter shared", "only the head shared"), (0,)),
+)
+SHORT: Plan = (("frozen", "0.5", ("PFTT", "PFTT+", "adapter shared", "LoRA shared"), (0, 1, 2)),)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -58,12 +73,11 @@ class Case:
         return name.replace(",", "").replace(" ", "-")
 
 
-def cases(shared: Path, seeds: list[int]) -> Iterator[Case]:
-    """Yield all cases, those of one seed together: they have the same texts."""
-    for seed in seeds:
-        for skew in SKEWS:
-            for head, rows in HEADS.items():
-                yield from (case(shared, row, head, skew, seed) for row in rows)
+def cases(shared: Path, plan: Plan) -> Iterator[Case]:
+    """Yield the cases of a plan, those of one seed and skew together: they have the same texts."""
+    for head, skew, rows, seeds in plan:
+        for seed in seeds:
+            yield from (case(shared, row, head, skew, seed) for row in rows)
 
 
 def case(shared: Path, row: str, head: Head, skew: str, seed: int) -> Case:

@@ -92,7 +92,7 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
     for skew in of.SKEWS:
         own, both = ("PFTT", "frozen", skew), ("both shared", "frozen", skew)
         if own in rows and both in rows:
-            lost = mean(rows, own, "personal_global") - mean(rows, both, "accuracy")
+            lost = mean(rows, own, "personal_global") - mean(rows, both, "personal_global")
             add(f"3-{skew}", f"frozen head, {skew}: accuracy of PFTT's personal models on all "
                 "texts, less that of everything shared", "as measured", [lost], None)  # fmt: skip
         found += _of_plus(rows, skew, command)

@@ -142,7 +142,8 @@ def claims(rows: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[dict[
                     {"id": f"1-{data}-{own}-{other}",
                      "what": f"{data}: {own} less {other}, personal {unit} (standard error "
                      f"{standard_error(values):.4f})",
-                     "measured": [round(statistics.fmean(values), 4)], "command": COMMAND}
+                     "target": "as measured", "measured": [round(statistics.fmean(values), 4)],
+                     "holds": None, "command": COMMAND}
                 )  # fmt: skip
     return found
 
@@ -192,6 +193,7 @@ def main() -> None:
         "claims": claims(rows),
         "command": COMMAND,
         "machine": runs.machine(),
+        "seeds": list(SEEDS),
         "versions": runs.versions(),
         "rows": {" | ".join(key): by_seed for key, by_seed in rows.items()},
     }

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.pwff.run --shared ../shared
 
 Runs go two at a time, one thread each; those that are in --keep already are read, not repeated.
-``--heads`` and ``--skews`` choose some of the rows.
+``--short`` are four rows on three seeds, and writes beside its runs.
 """
 
 from __future__ import annotations
@@ -25,32 +25,29 @@ COMMAND = "python -m benchmarks.pwff.run --shared DIR"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder of data/ and models/")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--heads", nargs="+", choices=list(of.HEADS), default=list(of.HEADS))
-    parser.add_argument("--skews", nargs="+", choices=list(of.SKEWS), default=list(of.SKEWS))
+    parser.add_argument("--short", action="store_true", help="four rows on three seeds")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="where the run directories go or are")
     arguments = parser.parse_args()
     keep = arguments.keep or Path(tempfile.mkdtemp())
-    wanted = [
-        case
-        for case in of.cases(arguments.shared, arguments.seeds)
-        if case.head in arguments.heads and case.skew in arguments.skews
-    ]
+    wanted = list(of.cases(arguments.shared, of.SHORT if arguments.short else of.PLAN))
     runs.execute(wanted, keep, arguments.processes)
     rows: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
     for case in wanted:
         kept = collected(keep / case.folder)
         rows.setdefault((case.row, case.head, case.skew), {})[case.seed] = kept
+    command = COMMAND + " --short" * arguments.short
     results = {
-        "claims": claims(rows, COMMAND),
-        "command": COMMAND,
+        "claims": claims(rows, command),
+        "command": command,
         "machine": runs.machine(),
+        "seeds": sorted({case.seed for case in wanted}),
         "versions": runs.versions(),
         "rows": {" | ".join(key): by_seed for key, by_seed in rows.items()},
     }
-    runs.write(results, HERE / "results.json")
-    (HERE / "README.md").write_text(page(results, rows), encoding="utf-8")
+    target = keep if arguments.short else HERE
+    runs.write(results, target / "results.json")
+    (target / "README.md").write_text(page(results, rows), encoding="utf-8")
 
 
 def collected(folder: Path) -> dict[str, Any]:

@@ -316,7 +316,8 @@ class _PlannedSeconds:
             lengths = kind.public.corpus.padded(kind.public.lengths())
             predicted = work.predicted * float(lengths.mean())
         costs = passes(kind.learner.model, self._experiment.cell)
-        total = costs.training(trained) + costs.inference(predicted)
+        total = costs.training(trained + work.made_tokens)
+        total += costs.inference(predicted + work.drawn_tokens)
         return float(compute_seconds(self._experiment.cell.devices, client, total))
 
     def _batch_tokens(self, client: int, data: Examples, batch_size: int) -> float:

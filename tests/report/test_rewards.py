@@ -8,14 +8,14 @@ from airtune.report.html import report_html
 from airtune.report.rewards import rewards_panel
 
 AFTER = {
-    "0": {"helpful": 0.1, "safe": 0.9, "reward": 0.9, "kl": 3.0},
-    "1": {"helpful": 0.7, "safe": 0.4, "reward": 0.55},
+    "0": {"helpful": 0.1, "safe": 0.9, "reward": 0.9, "kl": 3.0, "preference": 0.0},
+    "1": {"helpful": 0.7, "safe": 0.4, "reward": 0.55, "preference": 0.5},
 }
 BEFORE = {name: {"helpful": 0.2, "safe": 0.5} for name in AFTER}
 
 
 def judged(view, **more):
-    facts = {"front": [[0.5, 1.0], [0.9, 0.6]], "preferences": [0.0, 0.5]}
+    facts = {"front": [[0.5, 1.0], [0.9, 0.6]], "preferences": [0.25, 0.0, 0.5]}
     told = {"personal_scores": AFTER, "personal_scores_untrained": BEFORE, "facts": facts}
     return replace(view, summary={**view.summary, **told, **more})
 

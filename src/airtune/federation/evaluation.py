@@ -16,6 +16,7 @@ from airtune.learning.learner import Learner
 from airtune.learning.shifts import identity, without_shifts
 from airtune.methods.method import Method, State
 
+_APART = ("accuracy", "loss", "preference")  # have columns of their own, or are no measure
 Personal = dict[int, dict[str, float]]  # scores by name, by client
 
 
@@ -45,7 +46,7 @@ class Score:
     def scores(self) -> dict[str, float]:
         """What the method measures: of the server's model, and means over clients, personal_..."""
         found = (name for own in self.personal.values() for name in own)
-        names = [name for name in dict.fromkeys(found) if name not in ("accuracy", "loss")]
+        names = [name for name in dict.fromkeys(found) if name not in _APART]
         return {**self.judged, **{f"personal_{name}": self.mean(name) for name in names}}
 
 

@@ -125,7 +125,8 @@ class InProcess:
     def _answer(self, order: Order, client: Client, task: Assignment) -> Reply:
         if task.diverged:
             problem = "training loss was not finite"
-            return Reply(order.client, None, None, task.tokens, problem, diverged=True)
+            looked = client.predicted_tokens + task.predicted_tokens
+            return Reply(order.client, None, None, task.tokens, problem, True, looked)
         client.adapter, client.moments, client.made = task.adapter, task.moments, task.made
         client.predicted_tokens += task.predicted_tokens
         payload = self._method.upload(client, order.grant)

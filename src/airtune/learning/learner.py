@@ -43,7 +43,7 @@ class Assignment:
     losses: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)  # before clipping
     tokens: int = 0
-    predicted_tokens: int = 0  # to make data
+    predicted_tokens: int = 0  # to make data, and for further passes back
     made: list[Mapping[str, float]] = field(default_factory=list)
     diverged: bool = False  # a loss or a learned value is not finite
 
@@ -178,9 +178,10 @@ class Learner:
         history = torch.zeros(2, batches.steps, len(cohort), device=self.device)
         losses, norms = history
         ends = np.array([phase.steps for phase in phases])
+        backwards = 1
         for step in range(batches.steps):
             for group in batches.step(step):
-                self._backward(first.objective, group, constants, losses[step])
+                backwards = self._backward(first.objective, group, constants, losses[step])
             for block in blocks:
                 block.collect()
             norms[step] = optimiser.gradient_norms(blocks)
@@ -201,24 +202,28 @@ class Learner:
             task.losses += losses[: len(own.lengths), slot].tolist()
             task.gradient_norms += norms[: len(own.lengths), slot].tolist()
             task.tokens += own.tokens
+            # A further pass back costs as much as one forward.
+            task.predicted_tokens += (backwards - 1) * own.tokens
             task.diverged |= not finite[slot]
 
     def _backward(
         self, objective: Objective, group: Group, constants: Mapping[str, Tensor], losses: Tensor
-    ) -> None:
-        """Add the gradients of a group's losses, and note the losses [slots]."""
+    ) -> int:
+        """Add the gradients of a group's losses, note the losses [slots]; return passes back."""
         all_slots = len(group.slots) == len(losses)
         indices = None if all_slots else torch.from_numpy(group.slots).to(self.device)
         own = constants
         if indices is not None:
             own = {name: value[indices] for name, value in constants.items()}
         with self.model.slots.only(indices):
-            mine = objective(Pass(self.model, self._inputs.batch(group), len(group.slots), own))
+            seen = Pass(self.model, self._inputs.batch(group), len(group.slots), own)
+            mine = objective(seen)
             mine.sum().backward()
         if indices is None:
             losses.copy_(mine.detach())
         else:
             losses[indices] = mine.detach()
+        return max(len(seen.taken), 1)
 
     def _constants(self, phases: Sequence[Phase]) -> dict[str, Tensor]:
         """Return the phases' constants, [slots, ...], on the device."""

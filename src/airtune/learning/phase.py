@@ -29,6 +29,7 @@ class Pass:
     batch: Mapping[str, Tensor]
     slots: int
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)  # gradients, which are passes back to charge
 
     def logits(self) -> Tensor:
         """Return logits [S * rows, classes], or [S * rows, length, vocabulary]."""
@@ -47,6 +48,7 @@ class Pass:
 
         ``again`` keeps the pass for another gradient.
         """
+        self.taken.append("gradients")
         return self.model.slots.gradients(loss, again)
 
     def along(self, gradients: Mapping[str, Tensor], loss: Tensor) -> Tensor:

@@ -31,9 +31,9 @@ from airtune.learning.alignment.topics import OBJECTIVES
 from airtune.learning.alignment.two_losses import Rule, TwoLosses
 from airtune.learning.phase import Objective, Phase
 from airtune.methods.fedprox import FedProx, FedProxConfig
-from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State
+from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
 from airtune.scheduling.plan import Plan
-from airtune.wire import Dense, Payload, Shapes, encode
+from airtune.wire import Dense, Payload, Shapes, decode, encode
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
@@ -103,7 +103,7 @@ class AligningConfig(FedProxConfig):
         1.0, description="of anchored, relative to the mean squared gradient"
     )
     equal_length: bool = Field(
-        False, description="stretch what mgda and anchored find to the fixed weight's step"
+        False, description="stretch the gradient of mgda and anchored to that of the fixed weight"
     )
     kl: NonNegativeFloat = Field(0.05, description="beta_kl: in grpo's loss, in ppo's reward")
     clip: PositiveFloat = Field(0.2, description="epsilon of the probability ratio")
@@ -144,12 +144,23 @@ class Aligning(FedProx):
                 "method.weights: ppo has one critic, of a client's own mixture; use weights: "
                 "fixed, or grpo."
             )
+        if config.algorithm == "dpo" and config.distance == "reward" and config.proximal:
+            raise UserError(
+                "method.distance: dpo has no reward that a distance could count in; use loss."
+            )
+        if config.tuning_rounds and setup.per_round < len(setup.examples):
+            raise UserError(
+                "method.tuning_rounds: each client holds to its model at the end of tuning, which "
+                "those who are not asked then would lack; let clients.per_round be all, or tune in "
+                "a run of its own."
+            )
         corpus = setup.texts.corpus
         if config.tuning_rounds and not (corpus.targets < corpus.lengths).all():
             raise UserError(
                 "method.tuning_rounds: instruction tuning learns given answers, and the data has "
                 "prompts alone; give 0, or name the answers' column."
             )
+        self._check_room()
         self.preferences = np.resize(config.preferences, len(setup.examples))
         self._rewards = self._judge()
         self._drawing = self._examination = None
@@ -166,6 +177,21 @@ class Aligning(FedProx):
             )
             sampling = Sampling(tested.samples, tested.tokens, stop, own.temperature)
             self._examination = Examination(self._rewards, sampling, tested.prompts, setup.seed)
+
+    def work(self, number: int) -> Work:
+        """Return a client's work: texts while it tunes, then the answers that it draws."""
+        own, steps = self.config.answers, self.setup.train.local_steps
+        if number <= self.config.tuning_rounds or self.config.algorithm == "dpo":
+            return Work(steps)
+        assert self._drawing is not None
+        rows = own.prompts * own.samples
+        asked = own.prompts * float(np.mean([len(p) for p in prompts_of(self.setup.texts.first)]))
+        read = own.samples * asked + rows * own.tokens
+        further = self._drawing.further + own.epochs * (self.config.weights != "fixed")
+        drawn = asked + rows * own.tokens + further * read
+        return Work(
+            0, made_tokens=round(steps * own.epochs * read), drawn_tokens=round(steps * drawn)
+        )
 
     def part(self, client: Client, steps: int, trains: tuple[str, ...] = ("*",)) -> list[Phase]:
         """Return instruction tuning in the first rounds, then alignment."""
@@ -231,7 +257,11 @@ class Aligning(FedProx):
         state = super().start()
         if isinstance(self.config.rewards, LearnedRewardsConfig):
             learned = learn(self.config.rewards, self.setup.server.model.backbone, self.setup.seed)
-            state["judges"] = learned.tensors
+            # As clients read them, so that all judge alike.
+            sent = encode(Dense(learned.tensors, self.config.value_type))
+            read = decode(sent, shapes(self.setup.server.model.backbone))
+            assert isinstance(read, Dense)
+            state["judges"] = dict(read.tensors)
             state["accuracy"] = {n: dict(own._asdict()) for n, own in learned.accuracy.items()}
             state["has_judges"] = torch.zeros(len(self.setup.examples), dtype=torch.bool)
         return state
@@ -284,10 +314,11 @@ class Aligning(FedProx):
 
     def judged_by(self, client: int, judged: Mapping[str, float]) -> dict[str, float]:
         """Add the reward by the client's own preference."""
-        a = float(self.preferences[client])
         if "helpful" not in judged:
             return dict(judged)
-        return {"reward": a * judged["helpful"] + (1.0 - a) * judged["safe"], **judged}
+        a = float(self.preferences[client])
+        reward = a * judged["helpful"] + (1.0 - a) * judged["safe"]
+        return {"reward": reward, **judged, "preference": a}
 
     def facts(self, state: State, test: Examples) -> dict[str, Any]:
         """Return preferences, and the front of the built-in objectives over the test prompts."""
@@ -302,6 +333,21 @@ class Aligning(FedProx):
             mix = [about(t) for t in tokenizer.batch_decode(asked, skip_special_tokens=True)]
             found["front"] = self._rewards.task.front(mix).points.tolist()
         return found
+
+    def _check_room(self) -> None:
+        """Raise UserError if the longest prompt leaves no room for an answer."""
+        config = self.config
+        if config.rewards is None:
+            return
+        longest = max(len(prompt) for prompt in prompts_of(self.setup.texts.first))
+        wanted = max(config.answers.tokens, config.examined.tokens)
+        room = self.setup.server.model.backbone.longest
+        if longest + wanted > room:
+            raise UserError(
+                f"method.answers: a prompt of {longest} tokens and an answer of {wanted} need more "
+                f"than the model's {room} positions; shorten answers.tokens and examined.tokens, "
+                "or cut prompts by model.max_tokens."
+            )
 
     def _judge(self) -> Rewards | None:
         """Return what judges answers; raise UserError for prompts whose answers it cannot judge."""
@@ -338,7 +384,7 @@ class Aligning(FedProx):
         temperature = config.answers.temperature
         if config.weights == "fixed":
             return Policy(config.clip, kl, temperature, config.entropy)
-        return TwoRewards(weighing, config.clip, kl, temperature)
+        return TwoRewards(weighing, config.clip, kl, temperature, config.entropy)
 
     def _reference(self, client: Client) -> Adapter | None:
         """Return the client's model at the end of instruction tuning; None for the pretrained."""

@@ -57,13 +57,16 @@ class SharingConfig(MethodConfig):
 class Work:
     """A client's round, to plan its time: optimiser steps, each on ``batch_size`` texts.
 
-    ``predicted`` public texts go through the model once more without training.
+    ``predicted`` public texts go through the model once more without training. Where phases make
+    their own data, ``made_tokens`` are trained on and ``drawn_tokens`` only pass through the model.
     """
 
     private_steps: int
     public_steps: int = 0
     public_batch_size: int = 0
     predicted: int = 0
+    made_tokens: int = 0
+    drawn_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,13 @@ class Method:
         setup = self.setup
         chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
         wanted, least = self.upload_bits(chosen)
-        seconds = setup.compute_seconds(chosen, Work(setup.train.local_steps))
+        seconds = setup.compute_seconds(chosen, self.work(links.round))
         return allocate(links, chosen, wanted, least, seconds, setup.cell)
+
+    def work(self, round: int) -> Work:
+        """Return what a client computes in a round, to plan its time."""
+        del round
+        return Work(self.setup.train.local_steps)
 
     def broadcast(self, state: State, plan: Plan) -> Payload:
         """Return what goes down to every client of the plan."""

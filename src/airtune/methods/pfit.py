@@ -18,7 +18,9 @@ class PfitConfig(AligningConfig):
     """Options of PFIT; symbols as in the specification."""
 
     proximal: NonNegativeFloat = Field(
-        1e-2, description="lambda, weight of the squared distance of what is tuned to the broadcast"
+        1e-2,
+        description="twice lambda: mu / 2 weighs the squared distance of what is tuned to the "
+        "broadcast",
     )
     personal: Literal["restart", "copy"] = Field(
         "restart",

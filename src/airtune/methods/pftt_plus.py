@@ -31,7 +31,8 @@ class PfttPlusConfig(PfttConfig):
         "the others are of any class",
     )
     averaged: PositiveInt = Field(
-        4, description="broadcasts whose mean a client answers with; it trains on the last"
+        4,
+        description="rounds whose broadcasts make the mean that a client answers with",
     )
 
 
@@ -44,7 +45,7 @@ class PfttPlus(Pftt):
     are even have next to no bias. It is made when it is needed, neither trains nor travels, and an
     export has it in the head.
 
-    phi_g is the mean of the last broadcasts that the client heard, ``averaged`` of them: it wavers
+    phi_g is the mean of what the client heard in the last ``averaged`` rounds: it wavers
     less than the last one alone (stochastic weight averaging, Izmailov et al. 2018), and costs no
     message.
 
@@ -70,17 +71,22 @@ class PfttPlus(Pftt):
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Return what is shared, and remember what was heard."""
-        earlier = list(client.state.get("heard", {}).values())
-        kept = [*earlier, self.shared(client.heard.tensors)][-(self.config.averaged - 1) :]
+        heard = self._recent(client)
         if self.config.averaged > 1:
-            client.state["heard"] = {str(place): each for place, each in enumerate(kept)}
+            client.state["heard"] = heard | {str(client.round): self.shared(client.heard.tensors)}
         return super().upload(client, grant)
 
     def personal(self, client: Client) -> Adapter:
         """Return the mean of what was heard, with the bias of the client's own classes."""
         own = super().personal(client)
-        heard = [*client.state.get("heard", {}).values(), self.shared(own)]
+        heard = [*self._recent(client).values(), self.shared(own)]
         mean = {name: sum(each[name] for each in heard) / len(heard) for name in heard[0]}
         labels = client.data.corpus.targets[client.data.rows]
         counts = np.bincount(labels, minlength=client.learner.model.width)
         return {**own, **mean, LABEL_BIAS: label_bias(counts, self.config.own_share)}
+
+    def _recent(self, client: Client) -> dict[str, Adapter]:
+        """Return what the client heard in the last rounds but one, by round."""
+        oldest = client.round - self.config.averaged + 1
+        heard: dict[str, Adapter] = client.state.get("heard", {})
+        return {round: each for round, each in heard.items() if int(round) > oldest}

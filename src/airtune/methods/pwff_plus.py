@@ -67,11 +67,15 @@ class PwffPlus(Aligning):
                 f"method.change_bits: {config.name} sends its tensors whole; leave it out, and use "
                 "value_type for shorter numbers."
             )
-        if not self._turns(self.shared(setup.initial)):
-            raise UserError(
-                f"method.turning: no shared tensor has a name like {config.turning}; "
-                f"{nearest(config.turning[0] if config.turning else '', setup.initial)}"
-            )
+        shared = self.shared(setup.initial)
+        if not config.turning:
+            raise UserError("method.turning: nothing turns; name patterns, or use pwff.")
+        for pattern in config.turning:
+            if not any(fnmatchcase(name, pattern) for name in shared):
+                raise UserError(
+                    f"method.turning: no shared tensor has a name like '{pattern}'; "
+                    f"{nearest(pattern, shared)}"
+                )
 
     @property
     def personalised(self) -> Sequence[str]:

@@ -37,7 +37,6 @@ def rewards_panel(view: RunView) -> go.Figure | None:
                 hovertemplate="best: helpful %{x:.3f}, safe %{y:.3f}<extra></extra>",
             )
         )
-    preferences = dict(zip(after, facts.get("preferences") or [None] * len(after), strict=False))
     for title, scores, colour in (
         ("untrained", before, _UNTRAINED),
         ("at the end", after, run_colour(0)),
@@ -47,7 +46,7 @@ def rewards_panel(view: RunView) -> go.Figure | None:
             go.Scatter(
                 x=[scores[name]["helpful"] for name in there],
                 y=[scores[name]["safe"] for name in there],
-                text=[_label(name, preferences.get(name)) for name in there],
+                text=[_label(name, after[name].get("preference")) for name in there],
                 customdata=[[_known(scores[name], "reward"), _known(scores[name], "kl")]
                             for name in there],
                 name=title,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -48,7 +48,12 @@ class Credits:
 
 
 class Credit(Protocol):
-    """A rule from rewards to advantages; equal ones let clients share passes."""
+    """A rule from rewards to advantages; equal ones let clients share passes.
+
+    ``reads`` says whether it takes a pass over prompt and answer, which is charged.
+    """
+
+    reads: ClassVar[bool]
 
     def __call__(self, model: AdaptedModel, drawn: Drawn) -> Credits:
         """Return the advantages of one client's answers."""
@@ -65,6 +70,7 @@ class Mixture:
     """GRPO on the client's own mixture: column ``advantage`` [answers]."""
 
     scale: Scale = "batch"
+    reads: ClassVar[bool] = False
 
     def __call__(self, model: AdaptedModel, drawn: Drawn) -> Credits:
         """Return group-relative advantages of the mixed reward."""
@@ -82,6 +88,7 @@ class Apart:
     """
 
     scale: Scale = "batch"
+    reads: ClassVar[bool] = False
 
     def __call__(self, model: AdaptedModel, drawn: Drawn) -> Credits:
         """Return group-relative advantages of both rewards."""
@@ -110,6 +117,7 @@ class Critic:
     gamma: float = 1.0
     lam: float = 0.95
     ridge: float = 1.0
+    reads: ClassVar[bool] = True
 
     def __call__(self, model: AdaptedModel, drawn: Drawn) -> Credits:
         """Return advantages by GAE, and how much of the returns' variance the critic explains."""

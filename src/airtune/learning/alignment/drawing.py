@@ -70,6 +70,11 @@ class Drawing:
     seed: int
     pull: float = 0.0
 
+    @property
+    def further(self) -> int:
+        """Passes over prompts and answers beside the one that draws them."""
+        return 1 + self.rewards.reads + self.credit.reads
+
     def __call__(self, model: AdaptedModel, drafts: Sequence[Draft]) -> list[Made]:
         """Return each client's answers with their advantages."""
         requests = [self._request(draft) for draft in drafts]
@@ -102,9 +107,9 @@ class Drawing:
             "kl": float(((answers.log_probs - laid) * answers.mask).sum(1).mean()),
             **credits.notes,
         }
-        # Tokens read and drawn, and those of the reference's pass.
+        # Tokens read and drawn, and those of further passes: the reference's, and what judges.
         tokens = sum(map(len, answers.prompts)) + int(answers.mask.sum())
-        return Made(examples, tokens + len(plain.corpus.tokens), notes)
+        return Made(examples, tokens + self.further * len(plain.corpus.tokens), notes)
 
 
 def distance(adapter: Mapping[str, Tensor], anchors: Mapping[str, Tensor]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import pandas as pd
 import torch
@@ -74,6 +74,8 @@ class LearnedRewards:
 
     It reads prompt and answer with the policy's own frozen backbone, which takes no more memory.
     """
+
+    reads: ClassVar[bool] = True
 
     def __call__(self, model: AdaptedModel, answers: Answers, told: Mapping[str, Tensor]) -> Tensor:
         """Return helpfulness and safety, [prompts * samples, 2], in units of the common texts."""

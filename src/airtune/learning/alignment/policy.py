@@ -86,12 +86,13 @@ class TwoRewards:
     clip: float = 0.2
     kl: float = 0.05
     temperature: float = 1.0
+    entropy: float = 0.0
 
     def __call__(self, step: Pass) -> Tensor:
         """Return each slot's loss, [slots]; its gradient is the chosen direction."""
-        answered = Answered.of(step, self.temperature)
+        answered = Answered.of(step, self.temperature, self.entropy > 0.0)
         first, second = (
-            answered.loss(advantages, self.clip, self.kl)
+            answered.loss(advantages, self.clip, self.kl, self.entropy)
             for advantages in step.batch["advantages"].unbind(1)
         )
         return self.weighing(step, first, second)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,12 @@ from airtune.learning.alignment.topics import CALM, RISKY, Objectives, Prompt
 
 
 class Rewards(Protocol):
-    """What judges answers; equal ones judge alike, so that clients who have them share passes."""
+    """What judges answers; equal ones judge alike, so that clients who have them share passes.
+
+    ``reads`` says whether judging takes a pass over prompt and answer, which is charged.
+    """
+
+    reads: ClassVar[bool]
 
     def __call__(self, model: AdaptedModel, answers: Answers, told: Mapping[str, Tensor]) -> Tensor:
         """Return helpfulness and safety, [prompts * samples, 2].
@@ -32,6 +37,7 @@ class Rewards(Protocol):
 class TopicRewards:
     """The rewards of the built-in topics, which a program computes from prompt and answer."""
 
+    reads: ClassVar[bool] = False
     task: Objectives
 
     def __call__(self, model: AdaptedModel, answers: Answers, told: Mapping[str, Tensor]) -> Tensor:
@@ -53,5 +59,6 @@ def about(text: str) -> Prompt:
             return Prompt(text, word, word in RISKY, held_out=False)
     raise UserError(
         f"method.rewards: the prompt '{text}' names none of the built-in topics, so its answers "
-        "cannot be judged; use data.name: topics, or rewards that are learned."
+        "cannot be judged; use data.name: topics, rewards that are learned, or, with dpo on pairs, "
+        "rewards: null."
     )

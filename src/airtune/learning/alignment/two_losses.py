@@ -27,9 +27,9 @@ class TwoLosses:
     gradient unless ``absolute`` (DERIVED; the relative form is ours). ``split``: g is a for tensors
     that the patterns ``private`` name and ``common`` for all others, so that clients pull what
     they share in one direction and personalise what is theirs (ours). All but the first take one
-    backward pass for each loss. With ``equal_length`` the direction of mgda and anchored is
-    stretched to the length of that with weight a (ours): a shortest direction is short, and who
-    steps less unlearns less.
+    backward pass for each loss. With ``equal_length`` the gradient of mgda and anchored is
+    stretched to the length of that with weight a (ours): under plain descent a shortest direction
+    also is a short step. Steps of Adam hardly depend on the gradient's length.
     """
 
     rule: Rule
