@@ -314,3 +314,49 @@ def test_rewards_that_cannot_be_learned_are_a_sentence_before_the_run(
     with pytest.raises(UserError, match=re.escape(sentence)):
         build(Experiment(**small(task="causal", method=PWFF | {"rewards": rewards},
                                  adapter=BESIDE)))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        ({}, 0.0),
+        ({"weights": "mgda"}, 1.0),  # a second pass back through what is trained on
+        ({"algorithm": "ppo"}, 1.0),  # a pass for the critic
+    ],
+    ids=["grpo", "mgda", "ppo"],
+)
+def test_every_pass_is_charged_and_planned(talk, change, more):
+    """Drawing, the reference and training are 2 + 2 + 4 P for a token, each further pass 2 P."""
+    seconds = []
+    for each in ({}, change):
+        parts, _, _, rows = talk(PWFF | each, train={"rounds": 1})
+        seconds.append(sum(r["compute_seconds"] for r in rows if r["row"] == "upload"))
+    planned = parts.method.setup.compute_seconds(np.arange(5), parts.method.work(1)).sum()
+    assert 0.6 < seconds[1] / planned < 1.4
+    # Padding is trained on too, and passed back through; prompts are drawn for once.
+    assert 1.0 + 0.15 * more <= seconds[1] / seconds[0] <= 1.0 + 0.35 * more
+
+
+@pytest.mark.parametrize(
+    ("sections", "sentence"),
+    [
+        ({"method": PWFF | {"answers": ANSWERS | {"tokens": 500}}}, "more than the model's 64"),
+        (
+            {"task": "causal", "clients": {"per_round": 2}, "method": PWFF | {"tuning_rounds": 1}},
+            "let clients.per_round be all",
+        ),
+    ],
+)
+def test_what_would_fail_in_a_round_is_said_before(small, sections, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        build(Experiment(**small(**{"task": "topics", "adapter": BESIDE} | sections)))
+
+
+def test_entropy_counts_whatever_weighs_the_rewards(talk):
+    train = {"rounds": 1}
+    for weights in ("fixed", "split"):
+        ends = [
+            talk(PWFF | {"weights": weights, "entropy": c}, train=train)[1].adapter
+            for c in (0.0, 1.0)
+        ]
+        assert not same(*ends)
