@@ -178,3 +178,24 @@ def test_what_has_no_room_is_refused(model):
         generate(model, [request(model, 0, [[1] * 60])], Sampling(1, 8, ()), seed=0)
     with pytest.raises(UserError, match="no token"):
         generate(model, [request(model, 0, [[1], []])], Sampling(1, 8, ()), seed=0)
+
+
+def test_any_number_of_answers_has_the_bytes_of_a_client_alone_on_a_real_model(shared):
+    """Nine rows a slot: the widths of this model show the kernels that a tiny one hides."""
+    name = str(shared("models/stories260k"))
+    backbone = load_backbone(ModelConfig(name=name), "causal", None, torch.device("cpu"))
+    config = AdapterConfig(rank=4, targets=["q_proj", "v_proj"])
+    model = AdaptedModel(backbone, config, "causal", seed=0)
+    prompts = [[1, 403, 411], [1, 317, 380, 300, 420, 411], [1, 276]]
+    requests = []
+    for client in range(3):
+        draw = torch.Generator().manual_seed(client)
+        adapter = {n: t + 0.05 * torch.randn(t.shape, generator=draw)
+                   for n, t in model.initial.items()}  # fmt: skip
+        requests.append(Request(adapter, prompts, range(3), (client,)))
+    sampling = Sampling(samples=3, tokens=16, stop=(1, 2))
+    together = generate(model, requests, sampling, seed=0)
+    for request, beside in zip(requests, together, strict=True):
+        (alone,) = generate(model, [request], sampling, seed=0)
+        assert torch.equal(alone.tokens, beside.tokens)
+        assert torch.equal(alone.log_probs, beside.log_probs)

@@ -24,7 +24,7 @@ from airtune.learning.alignment.answers import Answers
 from airtune.learning.shifts import identity
 
 _BUCKET = 8  # prompts are padded to a multiple of this
-_FEWEST_ROWS = 8  # from here on products on a CPU are equal row by row, however many rows there are
+_ROWS = 8  # products on a CPU are equal row by row, whoever is beside, in multiples of this
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _side_by_side(
     prompts, real = _left_padded([p for r in requests for p in r.prompts], requests[0].width, pad)
     # A row for each sample, prompt after prompt; repeated where a slot would have too few.
     used = count * sampling.samples
-    rows = np.resize(np.repeat(np.arange(count), sampling.samples), max(used, _FEWEST_ROWS))
+    rows = np.resize(np.repeat(np.arange(count), sampling.samples), _whole(used))
     chosen = torch.from_numpy((rows + count * np.arange(slots)[:, None]).reshape(-1)).to(device)
     draws = np.stack([uniforms(r, sampling, seed).reshape(used, -1) for r in requests])
     draws = np.pad(draws, ((0, 0), (0, len(rows) - used), (0, 0)), mode="wrap")
@@ -171,7 +171,7 @@ class _Policy:
         # A prompt's logits, but for the last, are of no use and as wide as the vocabulary; but the
         # product that makes them should have enough rows.
         known = inspect.signature(self._forward.forward).parameters
-        self._options = {"logits_to_keep": _FEWEST_ROWS} if "logits_to_keep" in known else {}
+        self._options = {"logits_to_keep": _ROWS} if "logits_to_keep" in known else {}
 
     def __call__(self, tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Return the logits behind the last of ``tokens`` [rows, new], [rows, vocabulary].
@@ -190,6 +190,11 @@ class _Policy:
         return logits
 
 
+def _whole(rows: int) -> int:
+    """Return how many rows a slot has that needs this many."""
+    return -(-rows // _ROWS) * _ROWS
+
+
 def _left_padded(prompts: Sequence[Sequence[int]], width: int, pad: int) -> tuple[Tensor, Tensor]:
     """Return prompts [rows, width] that end in the last column, and 1 where a token stands."""
     ids = np.full((len(prompts), width), pad, dtype=np.int64)
@@ -203,7 +208,7 @@ def _cohort(model: AdaptedModel, request: Request, sampling: Sampling) -> int:
     """Return how many requests like this one go side by side; no result depends on it."""
     if not model.side_by_side:
         return 1
-    rows = max(len(request.prompts) * sampling.samples, _FEWEST_ROWS)
+    rows = _whole(len(request.prompts) * sampling.samples)
     return max(1, model.tokens_per_pass // (rows * (request.width + sampling.tokens)))
 
 
