@@ -4,36 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from airtune.config import Config
 from airtune.errors import UserError
 from airtune.learning.alignment.credit import Apart, Credit, Critic, Mixture
-from airtune.learning.alignment.drawing import Drawing, constants, prompts_of, under
+from airtune.learning.alignment.drawing import Drawing, constants, prompts_of
 from airtune.learning.alignment.examination import Examination
 from airtune.learning.alignment.generation import Sampling
-from airtune.learning.alignment.learned_rewards import (
-    LearnedRewards,
-    LearnedRewardsConfig,
-    check,
-    learn,
-    shapes,
-)
-from airtune.learning.alignment.losses import Scale
+from airtune.learning.alignment.learned_rewards import LearnedRewards, LearnedRewardsConfig, check
 from airtune.learning.alignment.policy import Policy, TwoRewards
 from airtune.learning.alignment.preference import PairwisePreference, preferred, with_preferences
 from airtune.learning.alignment.rewards import Rewards, TopicRewards, about
 from airtune.learning.alignment.topics import OBJECTIVES
-from airtune.learning.alignment.two_losses import Rule, TwoLosses
+from airtune.learning.alignment.two_losses import TwoLosses
 from airtune.learning.phase import Objective, Phase
-from airtune.methods.fedprox import FedProx, FedProxConfig
-from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
-from airtune.scheduling.plan import Plan
-from airtune.wire import Dense, Payload, Shapes, decode, encode
+from airtune.methods.alignment_options import AligningConfig
+from airtune.methods.judges import SendsJudges
+from airtune.methods.method import Client, MethodConfig, Setup, State, Work
+from airtune.wire import Dense, Payload, encode
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
@@ -41,84 +31,8 @@ if TYPE_CHECKING:
     from airtune.learning.learner import Learner
     from airtune.radio.grant import Grant
 
-_JUDGE = "judge."  # beginning of the names of learned rewards in a broadcast
-Weight = Annotated[float, Field(ge=0.0, le=1.0)]
 
-
-class AnswersConfig(Config):
-    """The answers that a client learns from in one step."""
-
-    prompts: PositiveInt = Field(6, description="of the client's own, drawn anew for each step")
-    samples: int = Field(8, ge=2, description="answers to each prompt")
-    tokens: PositiveInt = Field(32, description="of an answer, at most")
-    temperature: PositiveFloat = 1.0
-    epochs: PositiveInt = Field(1, description="optimiser steps on each step's answers")
-
-
-class ExaminedConfig(Config):
-    """The answers to test prompts that models are judged by."""
-
-    prompts: PositiveInt = Field(64, description="of the test set, drawn once, at most")
-    samples: PositiveInt = 6
-    tokens: PositiveInt = 40
-
-
-class AligningConfig(FedProxConfig):
-    """Options of alignment; symbols as in the specification."""
-
-    proximal: NonNegativeFloat = Field(
-        0.0, description="mu, weight of the squared distance of what is shared to the broadcast"
-    )
-    distance: Literal["loss", "reward"] = Field(
-        "loss", description="where that distance counts; in the reward it has no gradient"
-    )
-    preferences: list[Weight] = Field(
-        [0.0, 0.25, 0.5, 0.75, 1.0],
-        min_length=1,
-        description="a_n, a client's weight of helpful answers against safe ones; client i has "
-        "number i mod count",
-    )
-    trains_for: Literal["own"] | Weight = Field(
-        "own",
-        description="the weight that clients learn with: their own; or one for all, such as 0.5, "
-        "while each is judged by its own",
-    )
-    rewards: Literal["caring", "harmless"] | LearnedRewardsConfig | None = Field(
-        "caring",
-        description="what judges answers: a built-in pair of objectives for data.name topics; two "
-        "rewards learned from pairs (helpful and safe, a section each); null: with dpo, the data's "
-        "own order of answers",
-    )
-    algorithm: Literal["grpo", "ppo", "dpo"] = Field(
-        "grpo", description="policy optimisation without or with a critic; or learning from pairs"
-    )
-    weights: Rule = Field(
-        "fixed",
-        description="of the two objectives: the client's own; its own for what is private and "
-        "common_weight for what is shared (split); or by their gradients (mgda, anchored at its "
-        "own)",
-    )
-    common_weight: Weight = Field(0.5, description="of split, for what is shared")
-    kappa: NonNegativeFloat = Field(
-        1.0, description="of anchored, relative to the mean squared gradient"
-    )
-    equal_length: bool = Field(
-        False, description="stretch the gradient of mgda and anchored to that of the fixed weight"
-    )
-    kl: NonNegativeFloat = Field(0.05, description="beta_kl: in grpo's loss, in ppo's reward")
-    clip: PositiveFloat = Field(0.2, description="epsilon of the probability ratio")
-    entropy: NonNegativeFloat = Field(0.0, description="c_e, weight of the policy's entropy")
-    scale: Scale = Field("batch", description="of grpo's advantages: whose deviation divides them")
-    gae: Weight = Field(0.95, description="lambda of ppo's advantages")
-    dpo_beta: PositiveFloat = Field(0.1, description="b, of dpo")
-    answers: AnswersConfig = AnswersConfig()
-    examined: ExaminedConfig = ExaminedConfig()
-    tuning_rounds: NonNegativeInt = Field(
-        0, description="rounds of instruction tuning on given answers before the alignment"
-    )
-
-
-class Aligning(FedProx):
+class Aligning(SendsJudges):
     """Clients align what they train with their own mixture of two rewards."""
 
     Config: ClassVar[type[MethodConfig]] = AligningConfig
@@ -206,7 +120,8 @@ class Aligning(FedProx):
             pairs = with_preferences(
                 model, client.data, reference, self._rewards, self.told(client)
             )
-            client.predicted_tokens += int(pairs.corpus.lengths[pairs.rows].sum())
+            looked = 1 + (self._rewards is not None and self._rewards.reads)
+            client.predicted_tokens += looked * int(pairs.corpus.lengths[pairs.rows].sum())
             phase = Phase(pairs, self._objective(), steps, trains, constants=own)
             return [self.held(client, phase)]
         rows = config.answers.prompts * config.answers.samples
@@ -244,61 +159,6 @@ class Aligning(FedProx):
     def personalised(self) -> Sequence[str]:
         """Patterns of tensors that learn for the client's own weights where these are split."""
         return self.private
-
-    def told(self, client: Client) -> Adapter:
-        """Return what the server sent to judge with; nothing for what a program computes."""
-        told: Adapter = client.state.get("told", {})
-        return told
-
-    # Learned rewards: sent with the first broadcast that finds a client without them.
-
-    def start(self) -> State:
-        """Return the server's state; learned rewards are in it, and who has them."""
-        state = super().start()
-        if isinstance(self.config.rewards, LearnedRewardsConfig):
-            learned = learn(self.config.rewards, self.setup.server.model.backbone, self.setup.seed)
-            # As clients read them, so that all judge alike.
-            sent = encode(Dense(learned.tensors, self.config.value_type))
-            read = decode(sent, shapes(self.setup.server.model.backbone))
-            assert isinstance(read, Dense)
-            state["judges"] = dict(read.tensors)
-            state["accuracy"] = {n: dict(own._asdict()) for n, own in learned.accuracy.items()}
-            state["has_judges"] = torch.zeros(len(self.setup.examples), dtype=torch.bool)
-        return state
-
-    def broadcast(self, state: State, plan: Plan) -> Payload:
-        """Return what is shared, with the learned rewards where somebody lacks them."""
-        sent = super().broadcast(state, plan)
-        if "judges" not in state or bool(state["has_judges"][list(plan.grants)].all()):
-            return sent
-        assert isinstance(sent, Dense)
-        judges = {_JUDGE + name: tensor for name, tensor in state["judges"].items()}
-        return Dense({**sent.tensors, **judges}, sent.value_type)
-
-    def receive(self, client: Client, payload: Any) -> None:
-        """Keep the learned rewards, if there are any; what is shared goes the usual way."""
-        judges = under(_JUDGE, payload.tensors)
-        if judges:
-            client.state["told"] = judges
-        own = {n: t for n, t in payload.tensors.items() if not n.startswith(_JUDGE)}
-        super().receive(client, Dense(own, payload.value_type))
-
-    def aggregate(self, state: State, deliveries: Sequence[Delivery]) -> State:
-        """Return the state made of what arrived; who answered has the rewards."""
-        state = super().aggregate(state, deliveries)
-        if "judges" in state:
-            has = state["has_judges"].clone()
-            has[[d.client for d in deliveries if d.payload is not None]] = True
-            state = {**state, "has_judges": has}
-        return state
-
-    def downlink_shapes(self) -> Shapes:
-        """Return the shapes of what is shared, and of learned rewards."""
-        own = dict(super().downlink_shapes())
-        if isinstance(self.config.rewards, LearnedRewardsConfig):
-            backbone = self.setup.server.model.backbone
-            own |= {_JUDGE + name: shape for name, shape in shapes(backbone).items()}
-        return own
 
     def judge(
         self, state: State, learner: Learner, adapter: Adapter, test: Examples

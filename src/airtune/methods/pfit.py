@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from airtune.methods.aligning import Aligning, AligningConfig, Weight
+from airtune.methods.aligning import Aligning
+from airtune.methods.alignment_options import AligningConfig, Weight
 from airtune.methods.method import Client, MethodConfig
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from airtune.methods.aligning import Aligning, AligningConfig
+from airtune.methods.aligning import Aligning
+from airtune.methods.alignment_options import AligningConfig
 from airtune.methods.method import MethodConfig
 from airtune.methods.pftt import Pftt, PfttConfig
 

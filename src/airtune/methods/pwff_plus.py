@@ -13,7 +13,8 @@ from torch import Tensor
 
 from airtune.errors import UserError, nearest
 from airtune.learning.alignment.two_losses import Rule
-from airtune.methods.aligning import Aligning, AligningConfig
+from airtune.methods.aligning import Aligning
+from airtune.methods.alignment_options import AligningConfig
 from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State
 from airtune.wire import Dense, Payload, Shapes, WireError, encode
 

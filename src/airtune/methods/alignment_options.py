@@ -1,0 +1,88 @@
+"""What can be said about alignment with two rewards."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from airtune.config import Config
+from airtune.learning.alignment.learned_rewards import LearnedRewardsConfig
+from airtune.learning.alignment.losses import Scale
+from airtune.learning.alignment.two_losses import Rule
+from airtune.methods.fedprox import FedProxConfig
+
+Weight = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class AnswersConfig(Config):
+    """The answers that a client learns from in one step."""
+
+    prompts: PositiveInt = Field(6, description="of the client's own, drawn anew for each step")
+    samples: int = Field(8, ge=2, description="answers to each prompt")
+    tokens: PositiveInt = Field(32, description="of an answer, at most")
+    temperature: PositiveFloat = 1.0
+    epochs: PositiveInt = Field(1, description="optimiser steps on each step's answers")
+
+
+class ExaminedConfig(Config):
+    """The answers to test prompts that models are judged by."""
+
+    prompts: PositiveInt = Field(64, description="of the test set, drawn once, at most")
+    samples: PositiveInt = 6
+    tokens: PositiveInt = 40
+
+
+class AligningConfig(FedProxConfig):
+    """Options of alignment; symbols as in the specification."""
+
+    proximal: NonNegativeFloat = Field(
+        0.0, description="mu, weight of the squared distance of what is shared to the broadcast"
+    )
+    distance: Literal["loss", "reward"] = Field(
+        "loss", description="where that distance counts; in the reward it has no gradient"
+    )
+    preferences: list[Weight] = Field(
+        [0.0, 0.25, 0.5, 0.75, 1.0],
+        min_length=1,
+        description="a_n, a client's weight of helpful answers against safe ones; client i has "
+        "number i mod count",
+    )
+    trains_for: Literal["own"] | Weight = Field(
+        "own",
+        description="the weight that clients learn with: their own; or one for all, such as 0.5, "
+        "while each is judged by its own",
+    )
+    rewards: Literal["caring", "harmless"] | LearnedRewardsConfig | None = Field(
+        "caring",
+        description="what judges answers: a built-in pair of objectives for data.name topics; two "
+        "rewards learned from pairs (helpful and safe, a section each); null: with dpo, the data's "
+        "own order of answers",
+    )
+    algorithm: Literal["grpo", "ppo", "dpo"] = Field(
+        "grpo", description="policy optimisation without or with a critic; or learning from pairs"
+    )
+    weights: Rule = Field(
+        "fixed",
+        description="of the two objectives: the client's own; its own for what is private and "
+        "common_weight for what is shared (split); or by their gradients (mgda, anchored at its "
+        "own)",
+    )
+    common_weight: Weight = Field(0.5, description="of split, for what is shared")
+    kappa: NonNegativeFloat = Field(
+        1.0, description="of anchored, relative to the mean squared gradient"
+    )
+    equal_length: bool = Field(
+        False, description="stretch the gradient of mgda and anchored to that of the fixed weight"
+    )
+    kl: NonNegativeFloat = Field(0.05, description="beta_kl: in grpo's loss, in ppo's reward")
+    clip: PositiveFloat = Field(0.2, description="epsilon of the probability ratio")
+    entropy: NonNegativeFloat = Field(0.0, description="c_e, weight of the policy's entropy")
+    scale: Scale = Field("batch", description="of grpo's advantages: whose deviation divides them")
+    gae: Weight = Field(0.95, description="lambda of ppo's advantages")
+    dpo_beta: PositiveFloat = Field(0.1, description="b, of dpo")
+    answers: AnswersConfig = AnswersConfig()
+    examined: ExaminedConfig = ExaminedConfig()
+    tuning_rounds: NonNegativeInt = Field(
+        0, description="rounds of instruction tuning on given answers before the alignment"
+    )
