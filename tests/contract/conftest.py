@@ -16,7 +16,9 @@ def small(small):
     def values(**sections):
         name = sections.get("method", {"name": "fedavg"})["name"]
         if registry.find(name).answers_prompts:
-            sections = {"task": "topics"} | sections
+            # Each tested client's answers cost more than its training.
+            clients = {"tested": 2} | sections.pop("clients", {})
+            sections = {"task": "topics", "clients": clients} | sections
         return small(**sections)
 
     return values
