@@ -19,7 +19,10 @@ SHARED = {"name": "pwff", "private": []}  # one model for all
 MAIN = ("PWFF", "PWFF, split weights", "PWFF+", "local", "equal weights")
 SINGLE = {"only safe": 0.0, "weight 0.25": 0.25, "weight 0.75": 0.75, "only helpful": 1.0}
 RULES = ("MGDA", "anchored", "MGDA, equal length", "anchored, equal length")
-PFIT = ("PFIT, copies", "PFIT, restart", "block, equal weights", "PFIT, copies, PPO")
+PFIT = (
+    "PFIT, copies", "PFIT, restart", "block, equal weights", "PFIT, copies, PPO", "PWFF+, block",
+)  # fmt: skip
+ON_BLOCK = PFIT  # the rows whose last block trains, at a rate of its own
 
 METHODS: dict[str, dict[str, Any]] = {
     "PWFF": {"name": "pwff"},
@@ -36,6 +39,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "PFIT, restart": {"name": "pfit"},
     "block, equal weights": {"name": "pfit", "trains_for": 0.5},
     "PFIT, copies, PPO": {"name": "pfit", "personal": "copy", "algorithm": "ppo"},
+    "PWFF+, block": {"name": "pwff_plus", "turning": ["*self_attn*"]},
 }
 # Which rows are measured on which pair of objectives, and on which seeds.
 PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
@@ -77,14 +81,14 @@ def case(shared: Path, row: str, task: str, seed: int) -> Case:
     method = METHODS[row]
     values: dict[str, Any] = {
         "model": {"name": str(shared / "models" / "stories260k")},
-        "adapter": BLOCK if method["name"] == "pfit" else BESIDE,
+        "adapter": BLOCK if row in ON_BLOCK else BESIDE,
         "data": {"name": "topics"},
         "clients": {"count": 5, "partition": "groups", "column": "topic", "test_fraction": 0},
         "cell": {"ideal": True},
         "method": {"rewards": task, "preferences": list(PREFERENCES), **method},
         "train": {
             "rounds": ROUNDS, "local_steps": STEPS, "evaluate_every": ROUNDS,
-            "learning_rate": 4e-3 if method["name"] == "pfit" else 7e-3,
+            "learning_rate": 4e-3 if row in ON_BLOCK else 7e-3,
         },
         # One cohort of all: so few clients are not worth trying what is fastest.
         "machine": {"threads": 1, "cohort": 5, "checkpoint_every": 1000},

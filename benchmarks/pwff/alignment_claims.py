@@ -99,7 +99,8 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 "seed", "as measured", price, None)  # fmt: skip
     for own, other in (
         ("PFIT, copies", "block, equal weights"), ("PFIT, restart", "block, equal weights"),
-        ("PFIT, copies, PPO", "PFIT, copies"),
+        ("PFIT, copies, PPO", "PFIT, copies"), ("PWFF+, block", "block, equal weights"),
+        ("block, equal weights", "PWFF+"),
     ):  # fmt: skip
         values = gains(rows, "caring", own, other)
         if values:
@@ -107,7 +108,7 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 statistics.fmean(kept["wall_seconds"] for kept in rows[row, "caring"].values())
                 for row in (own, other)
             ]
-            add(f"6-{own}", f"caring: {own} less {other}, own-weight reward at equal steps, by "
+            add(f"6-{own}-{other}", f"caring: {own} less {other}, own-weight reward at equal steps, by "
                 f"seed ({seconds[0]:.0f} and {seconds[1]:.0f} s a run, evaluation included)",
                 "as measured", values, None)  # fmt: skip
     for row in ("PWFF", "PWFF+", "equal weights"):
