@@ -108,8 +108,8 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 statistics.fmean(kept["wall_seconds"] for kept in rows[row, "caring"].values())
                 for row in (own, other)
             ]
-            add(f"6-{own}-{other}", f"caring: {own} less {other}, own-weight reward at equal steps, by "
-                f"seed ({seconds[0]:.0f} and {seconds[1]:.0f} s a run, evaluation included)",
+            add(f"6-{own}-{other}", f"caring: {own} less {other}, own-weight reward at equal "
+                f"steps, by seed ({seconds[0]:.0f} and {seconds[1]:.0f} s a run, evaluation included)",
                 "as measured", values, None)  # fmt: skip
     for row in ("PWFF", "PWFF+", "equal weights"):
         for kept in rows.get((row, "learned"), {}).values():
