@@ -109,7 +109,8 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 for row in (own, other)
             ]
             add(f"6-{own}-{other}", f"caring: {own} less {other}, own-weight reward at equal "
-                f"steps, by seed ({seconds[0]:.0f} and {seconds[1]:.0f} s a run, evaluation included)",
+                f"steps, by seed ({seconds[0]:.0f} and {seconds[1]:.0f} s a run, with its "
+                "evaluation)",
                 "as measured", values, None)  # fmt: skip
     for row in ("PWFF", "PWFF+", "equal weights"):
         for kept in rows.get((row, "learned"), {}).values():
