@@ -44,8 +44,9 @@ METHODS: dict[str, dict[str, Any]] = {
 # Which rows are measured on which pair of objectives, and on which seeds.
 PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("caring", MAIN, (0, 1, 2)),
-    ("harmless", (*MAIN, *RULES), (0, 1)),
-    ("caring", (*SINGLE, *PFIT), (0, 1)),
+    ("caring", ("block, equal weights", "PWFF+, block"), (0, 1)),
+    ("caring", (*SINGLE, "PFIT, copies", "PFIT, restart", "PFIT, copies, PPO"), (0,)),
+    ("harmless", (*MAIN, *RULES), (0,)),
     ("learned", ("PWFF", "PWFF+", "equal weights"), (0,)),
 )
 SHORT: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (

@@ -60,9 +60,10 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
                 if values:
                     error = standard_error(values)
                     decided = len(values) > 1
+                    spread = f"standard error of the mean {error:.3f}" if decided else "one seed"
                     add(f"4-{task}-{own}-{other}",
-                        f"{task}: {own} less {other}, mean own-weight reward, by seed (standard "
-                        f"error of the mean {error:.3f})",
+                        f"{task}: {own} less {other}, mean own-weight reward, by seed "
+                        f"({spread})",
                         "mean above two standard errors" if decided else "as measured", values,
                         statistics.fmean(values) > 2 * error if decided else None)  # fmt: skip
             counts = better_than_singles(rows, task, own)

@@ -20,7 +20,6 @@ WIDTH, NARROW = 16, 8  # of the bottlenecks
 SHARING: dict[str, tuple[str, dict[str, Any]]] = {
     "PFTT": (BOTH, {"name": "pftt"}),
     "PFTT, width 8": (BOTH, {"name": "pftt"}),
-    "PFTT, 16 bit": (BOTH, {"name": "pftt", "value_type": "float16"}),
     "PFTT, 8 bit": (BOTH, {"name": "pftt", "change_bits": 8}),
     "PFTT, 4 bit": (BOTH, {"name": "pftt", "change_bits": 4}),
     "PFTT+": (BOTH, {"name": "pftt_plus"}),
@@ -33,7 +32,7 @@ SHARING: dict[str, tuple[str, dict[str, Any]]] = {
 # Rows by head; a frozen one leaves nothing that only the head could share.
 HEADS: dict[Head, tuple[str, ...]] = {
     "frozen": (
-        "PFTT", "PFTT, width 8", "PFTT, 16 bit", "PFTT, 8 bit", "PFTT, 4 bit", "PFTT+",
+        "PFTT", "PFTT, width 8", "PFTT, 8 bit", "PFTT, 4 bit", "PFTT+",
         "adapter shared", "LoRA shared", "both shared", "local",
     ),
     "shared": ("PFTT", "adapter shared", "LoRA shared", "both shared", "only the head shared"),
@@ -46,11 +45,10 @@ Plan = tuple[tuple[Head, str, tuple[str, ...], tuple[int, ...]], ...]
 PLAN: Plan = (
     ("frozen", "0.5", MAIN, (0, 1, 2)),
     ("frozen", "0.1", MAIN, (0, 1, 2)),
-    ("frozen", "0.5", ("PFTT, width 8", "PFTT, 16 bit", "PFTT, 8 bit", "PFTT, 4 bit"), (0,)),
-    ("frozen", "IID", MAIN, (0,)),
+    ("frozen", "IID", ("PFTT", "PFTT+", "both shared", "local"), (0,)),
+    ("frozen", "0.5", ("PFTT, width 8", "PFTT, 8 bit", "PFTT, 4 bit"), (0,)),
     ("private", "0.1", ("adapter shared",), (0,)),
     ("private", "0.5", ("adapter shared",), (0,)),
-    ("shared", "0.1", ("PFTT", "adapter shared", "only the head shared"), (0,)),
     ("shared", "0.5", ("PFTT", "adapter shared", "only the head shared"), (0,)),
 )
 SHORT: Plan = (("frozen", "0.5", ("PFTT", "PFTT+", "adapter shared", "LoRA shared"), (0, 1, 2)),)

@@ -74,7 +74,14 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "Banking77 on MiniLM, ten clients of some 200 training texts on average, 16 rounds of 5 "
         "steps. Personal accuracy is that of each client's own model on its own test texts, some "
         "800 on average and the same for all rows of a head, skew and seed; global accuracy that "
-        "of the server's model on all test texts, and of the clients' own models on 500 of them.\n",
+        "of the server's model on all test texts, and of the clients' own models on 500 of them. "
+        "A head is frozen (of 10 public texts of each class, which no client learns from), shared, "
+        "or private; a row says what is shared beside it.\n",
+        "PFTT+ (ours): its defaults were chosen on Dirichlet 0.1, seed 0. Beside this page: "
+        "[alignment](ALIGNMENT.md) (PWFF, PFIT), [learned rewards](REWARDS.md), [other "
+        "data](OTHERS.md), [delay and energy](RADIO.md). In the picture above: what personal "
+        "tuning gains and forgets; below: whom alignment serves.\n",
+        "![personal tuning and alignment](figure.png)\n",
         "| id | what | target | measured | holds |",
         "|---|---|---|---|---|",
     ]
