@@ -39,8 +39,8 @@ def draw(personal: dict[str, Any], aligned: dict[str, Any]) -> go.Figure:
     picture = make_subplots(
         rows=2, cols=1, vertical_spacing=0.12,
         subplot_titles=(
-            "Banking77, frozen head: clients' own models on their own and on all texts (means of "
-            "seeds; Dirichlet 0.1 round, 0.5 square, IID diamond)",
+            "Banking77, frozen head: clients' own models (Dirichlet 0.1 round, 0.5 square, IID "
+            "diamond)",
             "Alignment, caring: reward by own weights of clients a = 0 ... 1 (means of seeds)",
         ),
     )  # fmt: skip
