@@ -13,13 +13,15 @@ from airtune.methods import registry
 def small(small):
     """The same small experiment, on prompts for methods that answer them."""
 
-    def values(**sections):
-        name = sections.get("method", {"name": "fedavg"})["name"]
+    def values(*task, **sections):
+        method = sections.get("method", "fedavg")
+        name = method if isinstance(method, str) else method["name"]
         if registry.find(name).answers_prompts:
-            # Each tested client's answers cost more than its training.
+            # Answers to be judged cost more than training: few clients, at the end.
             clients = {"tested": 2} | sections.pop("clients", {})
-            sections = {"task": "topics", "clients": clients} | sections
-        return small(**sections)
+            train = {"evaluate_every": 3} | sections.pop("train", {})
+            sections = {"task": "topics", "clients": clients, "train": train} | sections
+        return small(*task, **sections)
 
     return values
 
