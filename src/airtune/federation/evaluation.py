@@ -103,7 +103,9 @@ class Evaluator:
     def _distinct(self, broadcast: bytes, round: int) -> Iterable[tuple[Adapter, list[int]]]:
         """Return the models that clients make of the broadcast, and who has each."""
         models: dict[tuple[object, ...], tuple[Adapter, list[int]]] = {}
-        for client in self._personal:
+        for client, rows in self._personal.items():
+            if not len(rows) and not self._method.judges:
+                continue
             own = self._clients.personal_adapter(client, round, broadcast)
             # Shifts are of one broadcast: too large to be read for every client.
             alike = identity(own), _digest(without_shifts(own))

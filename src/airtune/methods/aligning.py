@@ -38,6 +38,7 @@ class Aligning(SendsJudges):
     Config: ClassVar[type[MethodConfig]] = AligningConfig
     learns_preferences: ClassVar[bool] = True
     answers_prompts: ClassVar[bool] = True
+    judges: ClassVar[bool] = True
 
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError where options or data lack what the algorithm learns from."""

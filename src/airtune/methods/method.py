@@ -157,6 +157,8 @@ class Method:
     learns_preferences: ClassVar[bool] = False
     # Whether it answers prompts itself: then data may have prompts alone, and must have prompts.
     answers_prompts: ClassVar[bool] = False
+    # Whether it measures models itself, by judge: those of clients without test texts, too.
+    judges: ClassVar[bool] = False
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
     uplink_payload: ClassVar[type | tuple[type, ...]] = Dense
 
