@@ -117,8 +117,8 @@ def test_methods_of_lora_refuse_kinds_without_it(small, method, adapter):
 
 
 def test_every_method_that_needs_lora_is_tried_here(small):
-    # PFTT keeps LoRA private: its own tests say what that needs.
-    needing = {method["name"] for method in COMPONENTS} | {"pftt"}
+    # PFTT and PWFF keep LoRA private, and PWFF+ turns it: their own tests say what that needs.
+    needing = {method["name"] for method in COMPONENTS} | {"pftt", "pwff", "pwff_plus"}
     for name in registry.names():
         try:
             build(Experiment(**small(method=name, adapter=KINDS[3])))
