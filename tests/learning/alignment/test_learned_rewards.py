@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from transformers import AutoModel
 
 from airtune.errors import UserError
 from airtune.learning.adapter import AdaptedModel
-from airtune.learning.alignment import reward_model
 from airtune.learning.alignment.answers import Answers
 from airtune.learning.alignment.generation import Request, Sampling, generate
 from airtune.learning.alignment.learned_rewards import LearnedRewards, LearnedRewardsConfig, learn
@@ -85,14 +85,17 @@ def as_answers(examples):
     return Answers(prompts, 2, tokens, mask, torch.zeros(shape))
 
 
-def reference(model, learned, name):
-    """The reward model of this head around another copy of the checkpoint, as a classifier."""
-    config = ModelConfig(name=model.backbone.source, pooling="mean")
-    backbone = load_backbone(config, "classification", 1, torch.device("cpu"))
-    other = AdaptedModel(backbone, AdapterConfig(rank=2), "classification", seed=0)
-    mean, deviation = learned.tensors[f"{name}.scale"].tolist()
-    head = {"classifier.weight": learned.tensors[f"{name}.weight"]}
-    return reward_model.RewardModel(other, head, mean, deviation)
+def reference(model, learned, name, examples):
+    """The rewards of pairs by transformers' own model, one text at a time."""
+    inner = AutoModel.from_pretrained(model.backbone.source).eval()
+    weight, (mean, deviation) = (learned.tensors[f"{name}.{part}"] for part in ("weight", "scale"))
+    rewards = np.zeros(examples.rows.shape)
+    for place, row in np.ndenumerate(examples.rows):
+        tokens = examples.corpus.tokens[slice(*examples.corpus.offsets[row : row + 2])]
+        with torch.no_grad():
+            hidden = inner(torch.from_numpy(tokens)[None].long()).last_hidden_state[0]
+        rewards[place] = (hidden.mean(0) @ weight[0] - mean) / deviation
+    return rewards
 
 
 def test_an_answer_has_the_reward_that_its_text_has_in_training(model, files, learned):
@@ -104,7 +107,7 @@ def test_an_answer_has_the_reward_that_its_text_has_in_training(model, files, le
         right = (own[:, 0] > own[:, 1]).float().mean()
         if name == "helpful":  # these are its held-out pairs
             assert float(right) == pytest.approx(learned.accuracy[name].share)
-        expected = reference(model, learned, name).rewards(examples)
+        expected = reference(model, learned, name, examples)
         assert np.ptp(expected) > 1
         assert np.allclose(own.numpy(), expected, atol=1e-4)
 
@@ -152,7 +155,7 @@ def test_both_rewards_are_standardised_on_what_both_learn_from(model, files, lea
         examples = tokenised(model, files, "train", name)
         chosen.append(examples.select(examples.rows[:, 0]))
     for name in ("helpful", "safe"):
-        rewards = np.concatenate([reference(model, learned, name).rewards(c) for c in chosen])
+        rewards = np.concatenate([reference(model, learned, name, c) for c in chosen])
         assert (rewards.mean(), rewards.std()) == pytest.approx((0, 1), abs=1e-4)
     texts = learn(described(files, common=f"{files}/texts.jsonl"), model.backbone, 0)
     frame = load_table(
@@ -160,7 +163,7 @@ def test_both_rewards_are_standardised_on_what_both_learn_from(model, files, lea
     ).test
     common = tokenise(frame, "causal", model.backbone.tokenizer, 64)
     for name in ("helpful", "safe"):
-        rewards = reference(model, texts, name).rewards(common)
+        rewards = reference(model, texts, name, common)
         assert (rewards.mean(), rewards.std()) == pytest.approx((0, 1), abs=1e-4)
         assert torch.equal(texts.tensors[f"{name}.weight"], learned.tensors[f"{name}.weight"])
 
@@ -168,7 +171,7 @@ def test_both_rewards_are_standardised_on_what_both_learn_from(model, files, lea
 def test_held_out_pairs_are_counted(model, files, learned):
     for name, pairs in (("helpful", "asked"), ("safe", "talked")):
         held_out = tokenised(model, files, "test", pairs)
-        right = [a > b for a, b in reference(model, learned, name).rewards(held_out)]
+        right = [a > b for a, b in reference(model, learned, name, held_out)]
         assert learned.accuracy[name].pairs == len(right) == 9
         assert 0 < sum(right) < 9
         assert learned.accuracy[name].share == pytest.approx(sum(right) / 9)

@@ -28,13 +28,15 @@ def test_dpo_by_hand():
     assert loss.item() == pytest.approx((0.20141328 + 0.97407698) / 2, abs=1e-6)
 
 
-def test_each_slot_has_its_own_beta_in_dpo():
-    given = [draw(3, 4) for _ in range(4)]
-    together = losses.dpo(*given, torch.tensor([0.1, 0.5, 2.0]))
-    for slot, beta in enumerate([0.1, 0.5, 2.0]):
-        assert torch.equal(
-            losses.dpo(*[g[slot : slot + 1] for g in given], beta)[0], together[slot]
-        )
+def test_a_sign_turns_a_pair_of_dpo_round_or_silences_it():
+    one, two, one_reference, two_reference = (draw(3, 4) for _ in range(4))
+    given = one, two, one_reference, two_reference
+    turned = losses.dpo(two, one, two_reference, one_reference, 0.5)
+    assert torch.allclose(losses.dpo(*given, 0.5, -1.0), turned)
+    sign = torch.tensor([[1.0, -1.0, 0.0, 1.0]]).expand(3, 4)
+    each = [losses.dpo(*(g[:, i : i + 1] for g in given), 0.5, float(sign[0, i])) for i in range(4)]
+    assert torch.allclose(losses.dpo(*given, 0.5, sign), torch.stack(each).mean(0))
+    assert each[2].tolist() == pytest.approx([math.log(2)] * 3)
 
 
 def test_pairwise_by_hand():
@@ -70,10 +72,9 @@ def test_what_lies_outside_the_mask_has_no_effect():
         each = [
             losses.clipped_surrogate(*spoilt[:3], mask, 0.2),
             losses.kl_estimate(spoilt[0], spoilt[3], mask),
-            losses.value_loss(spoilt[0], spoilt[2], mask),
             *losses.gae(spoilt[2].detach(), spoilt[1], mask, 0.9, 0.95),
         ]
-        sum(losses.token_mean(x, mask).sum() for x in each).backward()
+        sum(losses.sequence_mean(x.view(2, 3, 6), mask).sum() for x in each).backward()
         assert all(not x[~mask].any() for x in each)
         values.append([*each, spoilt[0].grad])
     for other in values[1:]:
@@ -142,23 +143,20 @@ def test_entropy_and_divergence_by_hand():
     assert losses.exact_kl(fair, biased).item() == pytest.approx(0.14384104, abs=1e-6)
 
 
-def test_means_by_hand():
-    """Answers of one token (4) and three (1, 2, 3): 2.5 over tokens, 3 over answers."""
+def test_the_mean_over_answers_by_hand():
+    """Answers of one token (4) and three (1, 2, 3)."""
     values = torch.tensor([[[4.0, 9.0, 9.0], [1.0, 2.0, 3.0]]])
     mask = torch.tensor([[[True, False, False], [True, True, True]]])
-    assert losses.token_mean(values, mask).tolist() == [2.5]
     assert losses.sequence_mean(values, mask).tolist() == [3.0]
-    assert losses.token_mean(values, mask & False).tolist() == [0.0]
+    assert losses.sequence_mean(values, mask & False).tolist() == [0.0]
 
 
 def test_a_slots_mean_does_not_depend_on_its_neighbours():
     values, mask = draw(7, 6, 37), lengths_mask(7, 6, 37)
-    for mean in (losses.token_mean, losses.sequence_mean):
-        together = mean(values, mask)
-        for slot in range(7):
-            assert torch.equal(
-                mean(values[slot : slot + 1], mask[slot : slot + 1])[0], together[slot]
-            )
+    together = losses.sequence_mean(values, mask)
+    for slot in range(7):
+        alone = losses.sequence_mean(values[slot : slot + 1], mask[slot : slot + 1])
+        assert torch.equal(alone[0], together[slot])
 
 
 def test_log_probabilities_stand_at_the_place_of_their_token():

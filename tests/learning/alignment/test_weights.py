@@ -37,52 +37,48 @@ def test_the_shortest_direction_is_found():
     assert found[3].item() == 0.0
 
 
-@pytest.mark.parametrize("relative", [False, True])
-def test_the_anchored_weight_minimises_its_sum(relative):
+def test_the_anchored_weight_minimises_its_sum():
     u, v = pairs()
-    kappa = 0.3 if relative else 400.0
-    found = anchored(products([u], [v]), PREFERENCE, kappa, relative)
+    found = anchored(products([u], [v]), PREFERENCE, 0.3)
     for slot, a in enumerate(PREFERENCE.tolist()):
         mean = 0.5 * (u[slot].square().sum() + v[slot].square().sum()).item()
-        own = kappa * mean if relative else kappa
-        assert found[slot].item() == pytest.approx(best(u[slot], v[slot], own, a), abs=1e-4)
+        assert found[slot].item() == pytest.approx(best(u[slot], v[slot], 0.3 * mean, a), abs=1e-4)
     assert not torch.allclose(found, min_norm(products([u], [v])), atol=1e-2)
 
 
 def test_by_hand():
-    """u = (1, 0), v = (0, 2): g = 4/5; anchored at 0 with k = 5: 4/10; relative 2: k = 5."""
+    """u = (1, 0), v = (0, 2): g = 4/5; anchored at 0, kappa 2: k = 5, 4/10."""
     given = products([torch.tensor([[1.0, 0.0]])], [torch.tensor([[0.0, 2.0]])])
     nothing = torch.zeros(1)
     assert min_norm(given).item() == pytest.approx(0.8)
-    assert anchored(given, nothing, 5.0, relative=False).item() == pytest.approx(0.4)
-    assert anchored(given, nothing, 2.0, relative=True).item() == pytest.approx(0.4)
+    assert anchored(given, nothing, 2.0).item() == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("scale", [2.0**-20, 2.0**13])  # exact in floats
-def test_what_is_free_of_scale_and_what_is_not(scale):
+def test_the_losses_scale_does_not_count(scale):
     state = RNG.bit_generator.state
     u, v = pairs()
     RNG.bit_generator.state = state
     plain, scaled = products([u], [v]), products(*[[x] for x in pairs(scale)])
     assert torch.allclose(min_norm(plain), min_norm(scaled), atol=1e-5)
-    relative = [anchored(p, PREFERENCE, 0.3, relative=True) for p in (plain, scaled)]
-    assert torch.allclose(*relative, atol=1e-5)
-    absolute = [anchored(p, PREFERENCE, 400.0, relative=False) for p in (plain, scaled)]
-    assert not torch.allclose(*absolute, atol=1e-2)
-    # An absolute kappa far above the gradients is the preference, far below it MGDA.
-    expected = PREFERENCE if scale < 1 else min_norm(plain)
-    assert torch.allclose(absolute[1], expected, atol=1e-4)
+    both = [anchored(p, PREFERENCE, 0.3) for p in (plain, scaled)]
+    assert torch.allclose(*both, atol=1e-5)
 
 
-@pytest.mark.parametrize("relative", [False, True])
-def test_where_nothing_decides(relative):
+def test_kappa_leads_from_the_shortest_direction_to_the_preference():
+    found = products(*[[x] for x in pairs()])
+    assert torch.allclose(anchored(found, PREFERENCE, 1e-9), min_norm(found), atol=1e-4)
+    assert torch.allclose(anchored(found, PREFERENCE, 1e9), PREFERENCE, atol=1e-4)
+
+
+def test_where_nothing_decides():
     u, _ = pairs()
     zero = torch.zeros_like(u)
     equal, none = products([u], [u]), products([zero], [zero])
     assert min_norm(equal).tolist() == min_norm(none).tolist() == [0.5] * 6
-    assert torch.allclose(anchored(equal, PREFERENCE, 0.1, relative), PREFERENCE)
-    assert torch.allclose(anchored(none, PREFERENCE, 0.1, relative), PREFERENCE)
-    assert torch.equal(anchored(none, PREFERENCE, 0.0, relative), PREFERENCE)
+    assert torch.allclose(anchored(equal, PREFERENCE, 0.1), PREFERENCE)
+    assert torch.allclose(anchored(none, PREFERENCE, 0.1), PREFERENCE)
+    assert torch.equal(anchored(none, PREFERENCE, 0.0), PREFERENCE)
     # A gradient that is zero is the shortest direction: the point is stationary for both.
     assert min_norm(products([zero], [u])).tolist() == [1.0] * 6
     assert min_norm(products([u], [zero])).tolist() == [0.0] * 6
@@ -92,9 +88,10 @@ def test_nearly_equal_gradients_keep_their_digits():
     """The gap is 1e-5 of the gradients; from three products in single precision it is noise."""
     u = torch.from_numpy(RNG.normal(size=(1, 1000))).float()
     v = u + 1e-5 * torch.from_numpy(RNG.normal(size=(1, 1000))).float()
-    found = anchored(products([u], [v]), torch.tensor([0.3]), 1e-8, relative=False)
+    found = anchored(products([u], [v]), torch.tensor([0.3]), 1e-11)
     a, b = u.double().numpy()[0], v.double().numpy()[0]
-    expected = np.clip((((b - a) @ b) + 1e-8 * 0.3) / (((a - b) ** 2).sum() + 1e-8), 0, 1)
+    k = 1e-11 * 0.5 * (a @ a + b @ b)
+    expected = np.clip((((b - a) @ b) + k * 0.3) / (((a - b) ** 2).sum() + k), 0, 1)
     assert found.item() == pytest.approx(expected, abs=1e-4)
 
 

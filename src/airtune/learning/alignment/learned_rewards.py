@@ -19,6 +19,7 @@ from airtune.learning.adapter import AdaptedModel
 from airtune.learning.alignment import reward_head
 from airtune.learning.alignment.answers import Answers
 from airtune.learning.alignment.reward_head import Accuracy, RewardHead
+from airtune.learning.alignment.scoring import pad_and_cap
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import DataConfig
 from airtune.learning.data.examples import tokenise
@@ -79,9 +80,7 @@ class LearnedRewards:
 
     def __call__(self, model: AdaptedModel, answers: Answers, told: Mapping[str, Tensor]) -> Tensor:
         """Return helpfulness and safety, [prompts * samples, 2], in units of the common texts."""
-        backbone = model.backbone
-        pad, cap = backbone.tokenizer.pad_token_id or 0, backbone.longest
-        read = reward_head.features(backbone, answers.examples(pad, cap))
+        read = reward_head.features(model.backbone, answers.examples(*pad_and_cap(model)))
         rewards = [RewardHead.told(name, told).rewards(read) for name in NAMES]
         return torch.stack(rewards, dim=-1).float()
 

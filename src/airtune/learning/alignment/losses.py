@@ -2,9 +2,9 @@
 
 Tensors of tokens are [slots, rows, length] with a ``mask`` of the same shape that is True where a
 token of an answer stands; what stands elsewhere, infinities and NaN included, has no effect on a
-value or a gradient. Functions of tokens return values for each token; ``token_mean`` and
-``sequence_mean`` make losses of them. Sums run over a slot's own values, so a slot's loss has the
-same bytes whoever stands beside it.
+value or a gradient. Functions of tokens return values for each token, of which ``sequence_mean``
+makes losses. Sums run over a slot's own values, so a slot's loss has the same bytes whoever stands
+beside it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ def dpo(
     rejected: Tensor,
     chosen_reference: Tensor,
     rejected_reference: Tensor,
-    beta: Tensor | float,
+    beta: float,
+    sign: Tensor | float = 1.0,
 ) -> Tensor:
     """Return the DPO loss of each slot, [slots] (Rafailov et al. 2023, eq. 7; FOUND).
 
-    ``-log sigmoid(beta [log pi(y+)/ref(y+) - log pi(y-)/ref(y-)])``, mean over pairs. All four are
-    log-probabilities of whole answers, sums over tokens, [slots, pairs]; ``beta`` is a number or
-    [slots].
+    ``-log sigmoid(s beta [log pi(y+)/ref(y+) - log pi(y-)/ref(y-)])``, mean over pairs. All four
+    are log-probabilities of whole answers, sums over tokens, [slots, pairs]. ``sign`` s is -1 for
+    pairs that an objective would have the other way round and 0 for those that it has no opinion
+    of, a number or [slots, pairs] (DERIVED).
     """
     gain = (chosen - chosen_reference) - (rejected - rejected_reference)
-    return -functional.logsigmoid(_by_slot(beta, gain) * gain).mean(1)
+    return -functional.logsigmoid(sign * (beta * gain)).mean(1)
 
 
 def pairwise(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -57,11 +59,6 @@ def clipped_surrogate(
     ratio = _within(log_probs - old_log_probs, mask).exp()
     gain = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
     return -_within(gain, mask)
-
-
-def value_loss(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Return ``(V - G)^2`` of each token (Schulman et al. 2017, eq. 9; FOUND)."""
-    return _within(values - returns, mask).square()
 
 
 def kl_estimate(log_probs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
@@ -121,12 +118,6 @@ def group_advantages(rewards: Tensor, scale: Scale) -> Tensor:
     return advantages / (_deviation(rewards.flatten(1)).view(-1, 1, 1) + _SMALLEST_DEVIATION)
 
 
-def token_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return each slot's mean over all of its tokens, [slots]; 0 without one."""
-    total, count = _within(values, mask).flatten(1).sum(1), mask.flatten(1).sum(1)
-    return total / count.clamp(min=1)
-
-
 def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return each slot's mean over answers of the mean over an answer's tokens, [slots]."""
     return (_within(values, mask).sum(2) / mask.sum(2).clamp(min=1)).mean(1)
@@ -156,10 +147,6 @@ def answer_log_probs(
 
 def _within(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~mask, 0.0)
-
-
-def _by_slot(value: Tensor | float, like: Tensor) -> Tensor | float:
-    return value.view(-1, *[1] * (like.dim() - 1)) if isinstance(value, Tensor) else value
 
 
 def _deviation(values: Tensor) -> Tensor:

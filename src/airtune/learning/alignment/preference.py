@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from airtune.learning.adapter import AdaptedModel, Adapter
 from airtune.learning.alignment import losses
@@ -34,11 +33,14 @@ class PairwisePreference:
     def __call__(self, step: Pass) -> Tensor:
         """Return each slot's loss, [slots]."""
         found, _ = losses.answer_log_probs(step.logits(), step.batch["labels"])
-        gains = (found.sum(1) - step.batch["reference"]).view(step.slots, -1, 2)
-        lead = self.beta * (gains[..., 0] - gains[..., 1])
+        chosen, rejected = found.sum(1).view(step.slots, -1, 2).unbind(2)
+        before, behind = step.batch["reference"].view(step.slots, -1, 2).unbind(2)
         # Both rows of a pair carry its signs.
         signs = step.batch["sign"].view(step.slots, -1, 2, 2)[:, :, 0]
-        first, second = (-functional.logsigmoid(sign * lead).mean(1) for sign in signs.unbind(2))
+        first, second = (
+            losses.dpo(chosen, rejected, before, behind, self.beta, sign)
+            for sign in signs.unbind(2)
+        )
         return self.weighing(step, first, second)
 
 

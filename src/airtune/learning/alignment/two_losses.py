@@ -23,8 +23,8 @@ class TwoLosses:
     """``g u + (1 - g) v`` of the losses' gradients u and v, for each slot.
 
     ``fixed``: g is the client's ``preference`` a. ``mgda``: the shortest such direction (FOUND in
-    kind; closed form). ``anchored``: the same, held to a by ``kappa``, relative to the mean squared
-    gradient unless ``absolute`` (DERIVED; the relative form is ours). ``split``: g is a for tensors
+    kind; closed form). ``anchored``: the same, held to a by ``kappa`` (DERIVED; its unit, the mean
+    squared gradient, is ours). ``split``: g is a for tensors
     that the patterns ``private`` name and ``common`` for all others, so that clients pull what
     they share in one direction and personalise what is theirs (ours). All but the first take one
     backward pass for each loss. With ``equal_length`` the gradient of mgda and anchored is
@@ -34,7 +34,6 @@ class TwoLosses:
 
     rule: Rule
     kappa: float = 1.0
-    absolute: bool = False
     equal_length: bool = False
     private: tuple[str, ...] = ()
     common: float = 0.5
@@ -51,7 +50,7 @@ class TwoLosses:
         if self.rule == "mgda":
             g = min_norm(found)
         else:
-            g = anchored(found, step.constants[PREFERENCE], self.kappa, not self.absolute)
+            g = anchored(found, step.constants[PREFERENCE], self.kappa)
         stretch = g.new_ones(g.shape)
         if self.equal_length:
             wanted = squared_length(found, step.constants[PREFERENCE])

@@ -48,20 +48,14 @@ def min_norm(products: Products) -> Tensor:
     return _clipped(products.towards, products.gap, half)
 
 
-def anchored(
-    products: Products, preference: Tensor, kappa: Tensor | float, relative: bool
-) -> Tensor:
+def anchored(products: Products, preference: Tensor, kappa: float) -> Tensor:
     """Return the weight that minimises ``||g u + (1-g) v||^2 + k (g - a)^2`` in [0, 1], [slots].
 
     ``g = clip(((v - u) . v + k a) / (||u - v||^2 + k), 0, 1)`` (DERIVED), a the client's
-    ``preference`` [slots]. k is ``kappa``, in units of squared gradients; or, if ``relative``,
-    kappa times the mean of ||u||^2 and ||v||^2, so that g does not depend on the scale of the
-    losses. Where nothing decides g is a.
+    ``preference`` [slots]. k is ``kappa`` times the mean of ||u||^2 and ||v||^2 (ours), so that g
+    does not depend on the scale of the losses. Where nothing decides g is a.
     """
-    if relative:
-        strength = kappa * 0.5 * (products.first + products.second)
-    else:
-        strength = torch.as_tensor(kappa, dtype=torch.float64, device=products.gap.device)
+    strength = kappa * 0.5 * (products.first + products.second)
     own = preference.to(products.gap)
     return _clipped(products.towards + strength * own, products.gap + strength, own)
 
