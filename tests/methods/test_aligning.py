@@ -196,6 +196,9 @@ def test_alignment_holds_to_what_instruction_tuning_left(small, tmp_path, frames
     third, (later,) = seen[3]
     assert same(third.state["reference"], reference)
     assert not same(parts.model.initial, reference)
+    # The reference reads each client's pairs in the first round of alignment, and never again.
+    read = int(phase.data.corpus.lengths[phase.data.rows].sum())
+    assert (client.predicted_tokens, third.predicted_tokens) == (read, 0)
     # The columns that DPO reads are log-probabilities under that reference.
     each = later.data
     row = int(each.rows[0, 1])

@@ -10,12 +10,17 @@ import numpy as np
 
 from airtune.errors import UserError
 from airtune.learning.alignment.credit import Apart, Credit, Critic, Mixture
-from airtune.learning.alignment.drawing import Drawing, constants, prompts_of
+from airtune.learning.alignment.drawing import Drawing, constants, prompt_lengths, prompts_of
 from airtune.learning.alignment.examination import Examination
 from airtune.learning.alignment.generation import Sampling
 from airtune.learning.alignment.learned_rewards import LearnedRewards, LearnedRewardsConfig, check
 from airtune.learning.alignment.policy import Policy, TwoRewards
-from airtune.learning.alignment.preference import PairwisePreference, preferred, with_preferences
+from airtune.learning.alignment.preference import (
+    PairwisePreference,
+    preferences,
+    preferred,
+    with_preferences,
+)
 from airtune.learning.alignment.rewards import Rewards, TopicRewards, about
 from airtune.learning.alignment.topics import OBJECTIVES
 from airtune.learning.alignment.two_losses import TwoLosses
@@ -26,6 +31,8 @@ from airtune.methods.method import Client, MethodConfig, Setup, State, Work
 from airtune.wire import Dense, Payload, encode
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from airtune.learning.adapter import Adapter
     from airtune.learning.data.examples import Examples
     from airtune.learning.learner import Learner
@@ -75,7 +82,9 @@ class Aligning(SendsJudges):
                 "method.tuning_rounds: instruction tuning learns given answers, and the data has "
                 "prompts alone; give 0, or name the answers' column."
             )
-        self._check_room()
+        lengths = prompt_lengths(setup.texts)
+        self._usual = float(lengths.mean())  # tokens of a prompt
+        self._check_room(lengths)
         self.preferences = np.resize(config.preferences, len(setup.examples))
         self._rewards = self._judge()
         self._drawing = self._examination = None
@@ -100,7 +109,7 @@ class Aligning(SendsJudges):
             return Work(steps)
         assert self._drawing is not None
         rows = own.prompts * own.samples
-        asked = own.prompts * float(np.mean([len(p) for p in prompts_of(self.setup.texts.first)]))
+        asked = own.prompts * self._usual
         read = own.samples * asked + rows * own.tokens
         further = self._drawing.further + own.epochs * (self.config.weights != "fixed")
         drawn = asked + rows * own.tokens + further * read
@@ -117,12 +126,7 @@ class Aligning(SendsJudges):
         weight = self.weight(client)
         own = constants(weight, self.told(client), reference or {})
         if config.algorithm == "dpo":
-            model = client.learner.model
-            pairs = with_preferences(
-                model, client.data, reference, self._rewards, self.told(client)
-            )
-            looked = 1 + (self._rewards is not None and self._rewards.reads)
-            client.predicted_tokens += looked * int(pairs.corpus.lengths[pairs.rows].sum())
+            pairs = with_preferences(client.data, self._preferences(client, reference))
             phase = Phase(pairs, self._objective(), steps, trains, constants=own)
             return [self.held(client, phase)]
         rows = config.answers.prompts * config.answers.samples
@@ -195,12 +199,12 @@ class Aligning(SendsJudges):
             found["front"] = self._rewards.task.front(mix).points.tolist()
         return found
 
-    def _check_room(self) -> None:
+    def _check_room(self, lengths: np.ndarray) -> None:
         """Raise UserError if the longest prompt leaves no room for an answer."""
         config = self.config
         if config.rewards is None:
             return
-        longest = max(len(prompt) for prompt in prompts_of(self.setup.texts.first))
+        longest = int(lengths.max())
         wanted = max(config.answers.tokens, config.examined.tokens)
         room = self.setup.server.model.backbone.longest
         if longest + wanted > room:
@@ -246,6 +250,17 @@ class Aligning(SendsJudges):
         if config.weights == "fixed":
             return Policy(config.clip, kl, temperature, config.entropy)
         return TwoRewards(weighing, config.clip, kl, temperature, config.entropy)
+
+    def _preferences(self, client: Client, reference: Adapter | None) -> Mapping[str, Tensor]:
+        """Return what DPO asks of the client's pairs, which never changes: it is found once."""
+        if "preferences" not in client.state:
+            data, told, rewards = client.data, self.told(client), self._rewards
+            found = preferences(client.learner.model, data, reference, rewards, told)
+            client.state["preferences"] = found
+            looked = 1 + (rewards is not None and rewards.reads)
+            client.predicted_tokens += looked * int(data.corpus.lengths[data.rows].sum())
+        kept: Mapping[str, Tensor] = client.state["preferences"]
+        return kept
 
     def _reference(self, client: Client) -> Adapter | None:
         """Return the client's model at the end of instruction tuning; None for the pretrained."""

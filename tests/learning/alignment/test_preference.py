@@ -11,6 +11,7 @@ from airtune.learning.alignment import losses
 from airtune.learning.alignment.answers import Answers
 from airtune.learning.alignment.preference import (
     PairwisePreference,
+    preferences,
     preferred,
     with_preferences,
 )
@@ -70,7 +71,7 @@ def objective_loss(talker, pairs, rule, adapter, weight=0.3):
 
 def test_without_rewards_it_is_dpo_to_the_reference(talker, pairs, moved):
     adapter, reference = moved(1), moved(2)
-    own = with_preferences(talker.model, pairs, reference, None, {})
+    own = with_preferences(pairs, preferences(talker.model, pairs, reference, None, {}))
     found = objective_loss(talker, own, "fixed", adapter)
     with torch.no_grad():
         sums = {
@@ -85,7 +86,7 @@ def test_without_rewards_it_is_dpo_to_the_reference(talker, pairs, moved):
 
 def test_each_objective_prefers_by_its_reward_and_ties_say_nothing(talker, pairs, moved):
     rewards = Listed(((1.0, 0.0), (0.0, 1.0), (2.0, 2.0), (1.0, 1.0), (0.5, 0.1), (0.5, 0.3)))
-    own = with_preferences(talker.model, pairs, None, rewards, {})
+    own = with_preferences(pairs, preferences(talker.model, pairs, None, rewards, {}))
     signs = own.corpus.columns["sign"][torch.from_numpy(own.rows)]
     assert signs[:, 0].tolist() == [[1.0, -1.0], [1.0, 1.0], [0.0, -1.0]]
     assert torch.equal(signs[:, 0], signs[:, 1])
@@ -119,7 +120,7 @@ def test_given_answers_are_read_back(talker, pairs):
 def test_training_on_pairs_wins_them(talker, pairs):
     initial = dict(talker.model.initial)
     assert preferred(talker.model, pairs, initial, None) == 0.5
-    own = with_preferences(talker.model, pairs, None, None, {})
+    own = with_preferences(pairs, preferences(talker.model, pairs, None, None, {}))
     objective = PairwisePreference(TwoLosses("anchored"), 0.5)
     phase = Phase(own, objective, 12, constants={"preference": torch.tensor(0.5)})
     task = Assignment(0, 0, initial, [phase])

@@ -46,11 +46,17 @@ def under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def prompt_lengths(examples: Examples) -> np.ndarray:
+    """Return how many tokens stand before each example's answer, [examples]."""
+    corpus, rows = examples.corpus, examples.first.rows
+    lengths: np.ndarray = np.minimum(corpus.targets[rows], corpus.lengths[rows])
+    return lengths
+
+
 def prompts_of(examples: Examples) -> list[list[int]]:
     """Return the examples' prompts as tokens: what stands before the answer."""
-    corpus, rows = examples.corpus, examples.first.rows
-    starts = corpus.offsets[rows]
-    ends = starts + np.minimum(corpus.targets[rows], corpus.lengths[rows])
+    corpus, starts = examples.corpus, examples.corpus.offsets[examples.first.rows]
+    ends = starts + prompt_lengths(examples)
     return [corpus.tokens[s:e].tolist() for s, e in zip(starts, ends, strict=True)]
 
 

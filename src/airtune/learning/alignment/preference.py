@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,29 +45,37 @@ class PairwisePreference:
         return self.weighing(step, first, second)
 
 
-def with_preferences(
+def preferences(
     model: AdaptedModel,
     pairs: Examples,
     reference: Adapter | None,
     rewards: Rewards | None,
     told: Adapter,
-) -> Examples:
-    """Return the pairs with columns ``reference`` and ``sign``.
+) -> dict[str, Tensor]:
+    """Return ``reference`` [pairs, 2] and ``sign`` [pairs, 2, 2], alike for both of a pair.
 
     Log-probabilities are those under ``reference``, the backbone alone if None; who is preferred by
     each objective is what ``rewards`` say, or for both what the data say.
     """
-    corpus = pairs.corpus
+    corpus, rows = pairs.corpus, torch.from_numpy(pairs.rows)
     each = Examples(corpus, pairs.rows.reshape(-1))
-    column = sums(corpus, log_probs(model, each, reference))
-    sign = torch.zeros(len(corpus.lengths), 2)
-    if rewards is None:
-        sign[torch.from_numpy(each.rows)] = 1.0
-    else:
+    sign = torch.ones(len(rows), 2)
+    if rewards is not None:
         judged = rewards(model, Answers.of(each), told).view(-1, 2, 2)
-        lead = torch.sign(judged[:, 0] - judged[:, 1])
-        sign[torch.from_numpy(pairs.rows)] = lead.unsqueeze(1).expand(-1, 2, -1)
-    return Examples(replace(corpus, columns={"reference": column, "sign": sign}), pairs.rows)
+        sign = torch.sign(judged[:, 0] - judged[:, 1])
+    return {
+        "reference": sums(corpus, log_probs(model, each, reference))[rows],
+        "sign": sign.unsqueeze(1).repeat(1, 2, 1),
+    }
+
+
+def with_preferences(pairs: Examples, found: Mapping[str, Tensor]) -> Examples:
+    """Return the pairs with what :func:`preferences` found as columns of their corpus."""
+    columns = {}
+    for name, values in found.items():
+        columns[name] = torch.zeros(len(pairs.corpus.lengths), *values.shape[2:])
+        columns[name][torch.from_numpy(pairs.rows)] = values
+    return Examples(replace(pairs.corpus, columns=columns), pairs.rows)
 
 
 def preferred(
