@@ -10,7 +10,8 @@ import pandas as pd
 
 from airtune import keyed
 from airtune.experiment import Experiment
-from airtune.learning.data.sources import Table, load_table, read_file
+from airtune.learning.data.reading import read_file
+from airtune.learning.data.sources import Table, load_table
 
 _ROWS = 2000  # of the experiment's own, where no file is given
 _HELD_OUT = 4  # one row in so many judges what was learned from the others

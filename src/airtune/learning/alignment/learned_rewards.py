@@ -23,7 +23,8 @@ from airtune.learning.alignment.scoring import pad_and_cap
 from airtune.learning.backbone import Backbone
 from airtune.learning.config import DataConfig
 from airtune.learning.data.examples import tokenise
-from airtune.learning.data.sources import Table, load_table, read_file
+from airtune.learning.data.reading import read_file
+from airtune.learning.data.sources import Table, load_table
 
 NAMES = ("helpful", "safe")
 _SECTION = "method.rewards"
