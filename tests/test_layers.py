@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "federation": {"methods", "learning", "scheduling", "radio", "wire"},
     "report": {"federation"},
     "planning": {
-        "build", "experiment", "federation", "methods", "learning", "scheduling", "radio", "wire",
+        "build", "planned_seconds", "experiment", "federation", "methods", "learning",
+        "scheduling", "radio", "wire",
     },
 }  # fmt: skip
 

@@ -9,10 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from airtune.build import build, passes, session
+from airtune.build import build, session
 from airtune.experiment import Experiment
 from airtune.federation import ledger
 from airtune.methods import Work
+from airtune.planned_seconds import passes
 
 # A Llama of width 32 with one key head: parameters of a layer, and of final norm and output.
 LAYER, REST = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32, 400 * 32 + 32

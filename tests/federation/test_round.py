@@ -77,7 +77,7 @@ def test_what_misses_the_deadline_is_late_and_the_round_ends_there(small, tmp_pa
         },
         train={"rounds": 1},
     )
-    monkeypatch.setattr("airtune.build._PlannedSeconds", lambda *_: lambda who, work: 0.0 * who)
+    monkeypatch.setattr("airtune.build.PlannedSeconds", lambda *_: lambda who, work: 0.0 * who)
     _, _, rows = execute(values, tmp_path)
     status = {row["client"]: row["status"] for row in rows["upload"]}
     assert status == {0: "delivered", 1: "late", 2: "delivered", 3: "late", 4: "delivered"}

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from airtune.build import Parts, build, passes
+from airtune.build import Parts, build
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation.interface import Federation, Order, Reply
@@ -21,6 +21,7 @@ from airtune.learning.data.sources import Table
 from airtune.learning.low_rank import Factors, factors
 from airtune.methods.method import Delivery, State
 from airtune.methods.slices import SlicedLora
+from airtune.planned_seconds import passes
 from airtune.planning.surrogate import Terms
 from airtune.planning.terms import at, best, dropped_shares
 from airtune.radio.config import CellConfig
