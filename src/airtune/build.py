@@ -27,8 +27,9 @@ from airtune.learning.data.sources import Table, load_table
 from airtune.learning.learner import Learner
 from airtune.learning.prototypes import take_shots
 from airtune.loading import Models, chosen_device
-from airtune.methods.method import Method, Setup
+from airtune.methods.method import Method
 from airtune.methods.registry import find
+from airtune.methods.views import Setup
 from airtune.planned_seconds import PlannedSeconds, passes
 from airtune.radio.cell import Cell
 

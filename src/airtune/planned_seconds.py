@@ -12,7 +12,7 @@ from airtune.experiment import Experiment
 from airtune.federation.in_process import Kind
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.data.examples import Examples
-from airtune.methods.method import Work
+from airtune.methods.views import Work
 from airtune.radio.compute import Passes, compute_seconds
 from airtune.radio.config import CellConfig
 

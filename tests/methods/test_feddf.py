@@ -4,7 +4,8 @@ import torch
 
 from airtune.build import build
 from airtune.experiment import Experiment
-from airtune.methods.method import Delivery, Method
+from airtune.methods.method import Method
+from airtune.methods.views import Delivery
 from airtune.wire import Dense
 
 

@@ -14,7 +14,7 @@ from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.learning.low_rank import factors
 from airtune.learning.shifts import shift_name, shifts
-from airtune.methods.method import Client, Delivery
+from airtune.methods.views import Client, Delivery
 from airtune.radio.grant import Grant
 from airtune.wire import decode, encode
 

@@ -7,8 +7,8 @@ import torch
 from airtune.build import build
 from airtune.errors import UserError
 from airtune.experiment import Experiment
-from airtune.methods.method import Delivery
 from airtune.methods.pwff_plus import on_line
+from airtune.methods.views import Delivery
 from airtune.scheduling.plan import Plan
 from airtune.wire import Dense, WireError, encode
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from airtune.errors import UserError
 from airtune.federation import checkpoint
-from airtune.methods.method import State
+from airtune.methods.views import State
 
 
 class ClientStates:

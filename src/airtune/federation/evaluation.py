@@ -14,7 +14,8 @@ from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Learner
 from airtune.learning.shifts import identity, without_shifts
-from airtune.methods.method import Method, State
+from airtune.methods.method import Method
+from airtune.methods.views import State
 
 _APART = ("accuracy", "loss", "preference")  # have columns of their own, or are no measure
 Personal = dict[int, dict[str, float]]  # scores by name, by client

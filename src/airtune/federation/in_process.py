@@ -14,7 +14,8 @@ from airtune.federation.interface import Order, Reply
 from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Assignment, Learner
-from airtune.methods.method import Client, Method
+from airtune.methods.method import Method
+from airtune.methods.views import Client
 from airtune.wire import Payload, decode, encode
 
 

@@ -13,7 +13,8 @@ import torch
 from airtune.federation.clock import Clock
 from airtune.federation.interface import Federation, Order, Reply
 from airtune.federation.records import BroadcastRow, RoundRow, UploadRow
-from airtune.methods.method import Delivery, Method, State
+from airtune.methods.method import Method
+from airtune.methods.views import Delivery, State
 from airtune.radio.air import Air
 from airtune.radio.cell import Cell, Links
 from airtune.radio.compute import Passes, compute_joules, compute_seconds

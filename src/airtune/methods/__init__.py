@@ -1,15 +1,7 @@
 """Published systems, one file each."""
 
-from airtune.methods.method import (
-    Client,
-    Delivery,
-    Method,
-    MethodConfig,
-    Setup,
-    SharingConfig,
-    State,
-    Work,
-)
+from airtune.methods.method import Method, MethodConfig, SharingConfig
+from airtune.methods.views import Client, Delivery, Setup, State, Work
 
 __all__ = [
     "Client",

@@ -19,7 +19,8 @@ from airtune.learning.knowledge import Knowledge, floored, gather
 from airtune.learning.projections import Gauge, Projections, Taps
 from airtune.methods.adaptive import AdaptiveConfig, Sizes
 from airtune.methods.fedmd import FedMD
-from airtune.methods.method import Client, MethodConfig, Setup, State
+from airtune.methods.method import MethodConfig
+from airtune.methods.views import Client, Setup, State
 from airtune.radio.grant import Grant
 from airtune.wire import Payload, Shapes, ValueBits
 

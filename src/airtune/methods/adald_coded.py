@@ -16,7 +16,8 @@ from airtune import keyed
 from airtune.learning.knowledge import Knowledge, gather, remembering
 from airtune.methods.adald import AdaLD
 from airtune.methods.adaptive import AdaptiveConfig, largest
-from airtune.methods.method import Client, MethodConfig, State
+from airtune.methods.method import MethodConfig
+from airtune.methods.views import Client, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
 from airtune.wire import (

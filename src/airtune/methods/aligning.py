@@ -27,7 +27,8 @@ from airtune.learning.alignment.two_losses import TwoLosses
 from airtune.learning.phase import Objective, Phase
 from airtune.methods.alignment_options import AligningConfig
 from airtune.methods.judges import SendsJudges
-from airtune.methods.method import Client, MethodConfig, Setup, State, Work
+from airtune.methods.method import MethodConfig
+from airtune.methods.views import Client, Setup, State, Work
 from airtune.wire import Dense, Payload, encode
 
 if TYPE_CHECKING:

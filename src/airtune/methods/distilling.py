@@ -21,7 +21,8 @@ from airtune.learning.knowledge import Form, Knowledge, gather, limited
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.projections import Taps
 from airtune.learning.public import PublicTexts
-from airtune.methods.method import Client, Delivery, Method, MethodConfig, Setup, State, Work
+from airtune.methods.method import Method, MethodConfig
+from airtune.methods.views import Client, Delivery, Setup, State, Work
 from airtune.radio.cell import Links
 from airtune.scheduling.allocate import allocate
 from airtune.scheduling.plan import Plan

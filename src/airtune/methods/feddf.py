@@ -13,7 +13,8 @@ from airtune.learning.distillation import Distillation
 from airtune.learning.ensemble import Part, combine
 from airtune.learning.knowledge import Positions, gather
 from airtune.learning.phase import Phase
-from airtune.methods.method import Delivery, Method, MethodConfig, State
+from airtune.methods.method import Method, MethodConfig
+from airtune.methods.views import Delivery, State
 from airtune.wire import ValueType
 
 _MOST_ENTRIES = 256  # of each prediction that an ensemble keeps: all classes, the likeliest tokens

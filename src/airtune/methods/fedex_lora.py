@@ -9,8 +9,8 @@ import torch
 
 from airtune.learning.components import Sent
 from airtune.learning.low_rank import Factors
-from airtune.methods.method import Client
 from airtune.methods.residual import RepairedLora
+from airtune.methods.views import Client
 from airtune.radio.grant import Grant
 from airtune.wire import Payload
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from airtune.learning.knowledge import Knowledge, gather
 from airtune.methods.distilling import Distilling, DistillingConfig
-from airtune.methods.method import Client, MethodConfig, State, check_size
+from airtune.methods.method import MethodConfig, check_size
+from airtune.methods.views import Client, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
 from airtune.wire import Payload, Shapes, SparseLogits, ValueBits, WireError, message_bits

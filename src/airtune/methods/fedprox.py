@@ -9,8 +9,9 @@ from pydantic import Field, NonNegativeFloat
 
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.proximal import Proximal, anchors
-from airtune.methods.method import Client, MethodConfig
+from airtune.methods.method import MethodConfig
 from airtune.methods.rounding import Rounding, RoundingConfig
+from airtune.methods.views import Client
 
 
 class FedProxConfig(RoundingConfig):

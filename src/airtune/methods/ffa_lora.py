@@ -7,7 +7,8 @@ from typing import Any
 
 from airtune.errors import UserError
 from airtune.learning.phase import Phase, supervised
-from airtune.methods.method import Client, Method, Setup
+from airtune.methods.method import Method
+from airtune.methods.views import Client, Setup
 
 
 class FFALora(Method):

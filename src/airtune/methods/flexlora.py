@@ -16,8 +16,9 @@ from airtune.errors import UserError
 from airtune.learning import low_rank
 from airtune.learning.components import Sent
 from airtune.learning.low_rank import factor_names
-from airtune.methods.method import Client, MethodConfig, Setup
+from airtune.methods.method import MethodConfig
 from airtune.methods.slices import SlicedLora, SlicesConfig
+from airtune.methods.views import Client, Setup
 from airtune.radio.grant import Grant
 from airtune.wire import Payload
 

@@ -10,7 +10,7 @@ import torch
 from airtune.learning.alignment.drawing import under
 from airtune.learning.alignment.learned_rewards import LearnedRewardsConfig, learn, shapes
 from airtune.methods.fedprox import FedProx
-from airtune.methods.method import Client, Delivery, State
+from airtune.methods.views import Client, Delivery, State
 from airtune.scheduling.plan import Plan
 from airtune.wire import Dense, Payload, Shapes, decode, encode
 

@@ -14,8 +14,9 @@ from pydantic import Field as Option
 from airtune.learning import low_rank
 from airtune.learning.components import Sent
 from airtune.learning.low_rank import factor_names, factors
-from airtune.methods.method import Client, MethodConfig
+from airtune.methods.method import MethodConfig
 from airtune.methods.slices import SlicedLora, SlicesConfig
+from airtune.methods.views import Client
 from airtune.radio.grant import Grant
 from airtune.wire import Payload
 

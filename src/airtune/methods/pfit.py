@@ -8,7 +8,8 @@ from pydantic import Field, NonNegativeFloat
 
 from airtune.methods.aligning import Aligning
 from airtune.methods.alignment_options import AligningConfig, Weight
-from airtune.methods.method import Client, MethodConfig
+from airtune.methods.method import MethodConfig
+from airtune.methods.views import Client
 
 if TYPE_CHECKING:
     from airtune.radio.grant import Grant

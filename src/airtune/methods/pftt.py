@@ -11,7 +11,8 @@ from airtune.errors import UserError
 from airtune.learning.low_rank import factor_names, factors, matrices
 from airtune.learning.phase import Phase
 from airtune.methods.fedprox import FedProx, FedProxConfig
-from airtune.methods.method import Client, MethodConfig, Setup
+from airtune.methods.method import MethodConfig
+from airtune.methods.views import Client, Setup
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter

@@ -15,7 +15,8 @@ from airtune.errors import UserError, nearest
 from airtune.learning.alignment.two_losses import Rule
 from airtune.methods.aligning import Aligning
 from airtune.methods.alignment_options import AligningConfig
-from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State
+from airtune.methods.method import MethodConfig
+from airtune.methods.views import Client, Delivery, Setup, State
 from airtune.wire import Dense, Payload, Shapes, WireError, encode
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from airtune.learning import low_rank
 from airtune.learning.components import Sent
 from airtune.learning.low_rank import Factors, factors
 from airtune.learning.shifts import shift_name
-from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State
+from airtune.methods.method import MethodConfig
 from airtune.methods.slices import SlicedLora, SlicesConfig
+from airtune.methods.views import Client, Delivery, Setup, State
 from airtune.scheduling.plan import Plan
 from airtune.wire import Payload, Shapes
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from airtune.methods.method import Client, Method, MethodConfig, SharingConfig, State
+from airtune.methods.method import Method, MethodConfig, SharingConfig
+from airtune.methods.views import Client, State
 from airtune.wire import Dense, Payload, RoundedChanges, decode, encode
 
 if TYPE_CHECKING:

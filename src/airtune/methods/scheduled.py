@@ -14,8 +14,9 @@ from airtune.learning.components import Sent
 from airtune.learning.low_rank import Factors
 from airtune.learning.orthogonality import Form, Orthogonal
 from airtune.learning.phase import Phase, supervised
-from airtune.methods.method import Client, Delivery, MethodConfig, Setup, State, Work
+from airtune.methods.method import MethodConfig
 from airtune.methods.residual import RepairedConfig, RepairedLora
+from airtune.methods.views import Client, Delivery, Setup, State, Work
 from airtune.radio.cell import Links
 from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
 from airtune.scheduling.plan import Plan

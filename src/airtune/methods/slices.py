@@ -15,16 +15,8 @@ from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.components import Components, Sent
 from airtune.learning.low_rank import Factors
-from airtune.methods.method import (
-    Client,
-    Delivery,
-    Method,
-    MethodConfig,
-    Setup,
-    State,
-    check_size,
-    weighted_mean,
-)
+from airtune.methods.method import Method, MethodConfig, check_size, weighted_mean
+from airtune.methods.views import Client, Delivery, Setup, State
 from airtune.scheduling.plan import Plan
 from airtune.wire import Dense, Payload, RankSlices, Shapes, ValueBits, WireError
 from airtune.wire.rank_slices import SLICES, empty_bits, rounded_stochastically, slice_bits

@@ -14,8 +14,9 @@ from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.components import Pool
 from airtune.learning.phase import Phase
-from airtune.methods.method import Client, MethodConfig, Setup
+from airtune.methods.method import MethodConfig
 from airtune.methods.scheduled import ScheduledConfig, ScheduledLora, shares
+from airtune.methods.views import Client, Setup
 from airtune.radio.grant import Grant
 from airtune.scheduling.latency import Pieces
 from airtune.wire import Payload

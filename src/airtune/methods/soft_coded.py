@@ -14,8 +14,9 @@ import torch
 from pydantic import Field as Option
 from torch import Tensor
 
-from airtune.methods.method import Client, MethodConfig, State, check_size
+from airtune.methods.method import MethodConfig, check_size
 from airtune.methods.scheduled import ScheduledConfig, ScheduledLora, shares
+from airtune.methods.views import Client, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.latency import Pieces
 from airtune.wire import CodedChanges, Grid, Payload, WireError, coded_bits, encode

@@ -14,16 +14,8 @@ from pydantic import Field as Option
 from torch import Tensor
 
 from airtune.errors import UserError
-from airtune.methods.method import (
-    Client,
-    Delivery,
-    Method,
-    MethodConfig,
-    Setup,
-    State,
-    check_size,
-    weighted_mean,
-)
+from airtune.methods.method import Method, MethodConfig, check_size, weighted_mean
+from airtune.methods.views import Client, Delivery, Setup, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
 from airtune.wire import Dense, Payload, Shapes, SparseTensors, WireError, encode

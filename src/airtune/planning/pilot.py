@@ -19,8 +19,8 @@ from airtune.federation.round import RoundRunner
 from airtune.learning import low_rank
 from airtune.learning.data.sources import Table
 from airtune.learning.low_rank import Factors, factors
-from airtune.methods.method import Delivery, State
 from airtune.methods.slices import SlicedLora
+from airtune.methods.views import Delivery, State
 from airtune.planned_seconds import passes
 from airtune.planning.surrogate import Terms
 from airtune.planning.terms import at, best, dropped_shares

@@ -12,9 +12,9 @@ import numpy as np
 from airtune.build import Parts, build
 from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
-from airtune.methods.method import Work
 from airtune.methods.scheduled import ScheduledConfig, ScheduledLora
 from airtune.methods.soft import Soft
+from airtune.methods.views import Work
 from airtune.planning.pilot import Pilot, dense_pilot, try_budget, with_rank
 from airtune.planning.proxy import load_proxy
 from airtune.planning.surrogate import Seen, Terms, choose, fit, normalised
