@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import runs
+from benchmarks.claims import table
 from benchmarks.pwff import alignment_cases as of
 from benchmarks.pwff.alignment_claims import Rows, claims
 
@@ -93,14 +94,8 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "Ours: split weights, PWFF+, equal length (of gradients; Adam's steps hardly depend on "
         "it, so that rows of MGDA without it have about equal steps too). One model for all: "
         "equal weights and the single weights.\n",
-        "| id | what | target | measured | holds |",
-        "|---|---|---|---|---|",
+        *table(results["claims"], ".3f"),
     ]
-    for claim in results["claims"]:
-        holds = {True: "yes", False: "**no**", None: ""}[claim["holds"]]
-        measured = ", ".join(f"{value:.3f}" for value in claim["measured"])
-        cells = claim["id"], claim["what"], claim["target"], measured, holds
-        parts.append(f"| {' | '.join(cells)} |")
     for task in dict.fromkeys(task for _, task in rows):
         parts.append(f"\n## {task}\n")
         parts.append(_table(rows, task))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from benchmarks.claims import Claim, Claims
 from benchmarks.pwff import alignment_cases as of
 from benchmarks.pwff.claims import standard_error
 
@@ -43,16 +44,10 @@ def better_than_singles(rows: Rows, task: str, own: str) -> list[int]:
     return found
 
 
-def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
+def claims(rows: Rows, command: str) -> list[Claim]:
     """Return the claims that these rows decide."""
-    found: list[dict[str, Any]] = []
-
-    def add(name: str, what: str, target: str, values: Sequence[float], holds: bool | None) -> None:
-        found.append(
-            {"id": name, "what": what, "target": target, "measured": [round(v, 4) for v in values],
-             "holds": holds, "command": command}
-        )  # fmt: skip
-
+    found = Claims(command)
+    add = found.add
     for task in ("caring", "harmless", "learned"):
         for own in OWN:
             for other in ("local", "equal weights"):
@@ -132,4 +127,4 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
         part = kept["upload_bits"] / kept["model_bits"]
         add("6-uplink", "upload of PFIT (one of five blocks) / the whole model, stories260k",
             "<= 0.12", [part], part <= 0.12)  # fmt: skip
-    return found
+    return found.found

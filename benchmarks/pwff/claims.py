@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.claims import Claim, Claims
 from benchmarks.pwff import cases as of
 
 Kept = dict[str, Any]
@@ -44,16 +45,10 @@ def mean(rows: Rows, key: Key, figure: str) -> float:
     return statistics.fmean(each[figure] for each in rows[key].values())
 
 
-def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
+def claims(rows: Rows, command: str) -> list[Claim]:
     """Return the claims that these rows decide."""
-    found: list[dict[str, Any]] = []
-
-    def add(name: str, what: str, target: str, values: Sequence[float], holds: bool | None) -> None:
-        found.append(
-            {"id": name, "what": what, "target": target, "measured": [round(v, 4) for v in values],
-             "holds": holds, "command": command}
-        )  # fmt: skip
-
+    found = Claims(command)
+    add = found.add
     for head, titles in of.HEADS.items():
         for skew in of.SKEWS:
             own = ("PFTT", head, skew)
@@ -96,18 +91,17 @@ def claims(rows: Rows, command: str) -> list[dict[str, Any]]:
             lost = mean(rows, own, "personal_global") - mean(rows, both, "personal_global")
             add(f"3-{skew}", f"frozen head, {skew}: accuracy of PFTT's personal models on all "
                 "texts, less that of everything shared", "as measured", [lost], None)  # fmt: skip
-        found += _of_plus(rows, skew, command)
-    return found
+        _of_plus(rows, skew, found)
+    return found.found
 
 
-def _of_plus(rows: Rows, skew: str, command: str) -> list[dict[str, Any]]:
+def _of_plus(rows: Rows, skew: str, found: Claims) -> None:
     """PFTT+ against the best personal scheme, and against the one model that all share."""
     own, both = ("PFTT+", "frozen", skew), ("both shared", "frozen", skew)
     others: list[Key] = [
         ("PFTT", "frozen", skew), ("adapter shared", "private", skew), ("local", "frozen", skew)
     ]  # fmt: skip
     others = [key for key in others if paired(rows, own, key)]
-    found = []
     if others:
         best = max(others, key=lambda key: mean(rows, key, "personal_accuracy"))
         values = paired(rows, own, best)
@@ -116,7 +110,8 @@ def _of_plus(rows: Rows, skew: str, command: str) -> list[dict[str, Any]]:
             f"frozen head, {skew}: PFTT+ less the best of {len(others)} personal schemes, "
             f"{best[0]} with a {best[1]} head, personal accuracy (standard error {error:.4f})"
         )
-        found.append(("personal", what, ">= - one standard error", gain, gain >= -error))
+        target = ">= - one standard error"
+        found.add(f"3-{skew}-plus-personal", what, target, [gain], gain >= -error)
     if own in rows and both in rows:
         # All clients' own models are the server's there, and are tried on the same texts.
         lost = mean(rows, own, "personal_global") - mean(rows, both, "personal_global")
@@ -124,9 +119,4 @@ def _of_plus(rows: Rows, skew: str, command: str) -> list[dict[str, Any]]:
             f"frozen head, {skew}: PFTT+'s personal models less the one of everything shared, "
             "accuracy on texts of all classes"
         )
-        found.append(("global", what, ">= -0.02", lost, lost >= -0.02 - 1e-9))
-    return [
-        {"id": f"3-{skew}-plus-{name}", "what": what, "target": target,
-         "measured": [round(value, 4)], "holds": holds, "command": command}
-        for name, what, target, value, holds in found
-    ]  # fmt: skip
+        found.add(f"3-{skew}-plus-global", what, ">= -0.02", [lost], lost >= -0.02 - 1e-9)

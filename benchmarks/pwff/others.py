@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import runs
+from benchmarks.claims import Claims
 from benchmarks.pwff.claims import standard_error
 
 HERE = Path(__file__).parent
@@ -126,7 +127,7 @@ def collected(folder: Path, data: str) -> dict[str, Any]:
 
 def claims(rows: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return PFTT, and ours, less every other row: paired by client and seed."""
-    found = []
+    found = Claims(COMMAND)
     for data, titles in ROWS.items():
         for own in ("PFTT", "PFTT+"):
             for other in titles:
@@ -138,14 +139,13 @@ def claims(rows: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[dict[
                     for client in mine["personal"]
                 ]
                 unit = "accuracy" if data == "ag_news" else "perplexity (less is better)"
-                found.append(
-                    {"id": f"1-{data}-{own}-{other}",
-                     "what": f"{data}: {own} less {other}, personal {unit} (standard error "
-                     f"{standard_error(values):.4f})",
-                     "target": "as measured", "measured": [round(statistics.fmean(values), 4)],
-                     "holds": None, "command": COMMAND}
-                )  # fmt: skip
-    return found
+                what = (
+                    f"{data}: {own} less {other}, personal {unit} (standard error "
+                    f"{standard_error(values):.4f})"
+                )
+                gain = statistics.fmean(values)
+                found.add(f"1-{data}-{own}-{other}", what, "as measured", [gain], None)
+    return found.found
 
 
 def page(results: dict[str, Any], rows: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.claims import Claim, Claims, table
 from benchmarks.pwff.systems import FULL, PFIT, PFIT_LORA
 
 Row = dict[str, Any]
@@ -24,16 +25,10 @@ def energy(row: Row, way: str = "compute") -> float:
     return float(row["radio_j"] + row[f"{way}_j"])
 
 
-def claims(rows: Sequence[Row], command: str) -> list[dict[str, Any]]:
+def claims(rows: Sequence[Row], command: str) -> list[Claim]:
     """Claim 7: orders, parts of delay and energy, and the bound on what computing can save."""
-    found: list[dict[str, Any]] = []
-
-    def add(name: str, what: str, target: str, values: Sequence[float], holds: bool | None) -> None:
-        found.append(
-            {"id": name, "what": what, "target": target,
-             "measured": [round(value, 5) for value in values], "holds": holds, "command": command}
-        )  # fmt: skip
-
+    found = Claims(command, digits=5)
+    add = found.add
     for model in _kept(rows, "model"):
         own = [row for row in rows if row["model"] == model]
         titles, snrs = _kept(own, "system"), _kept(own, "snr_db")
@@ -69,18 +64,13 @@ def claims(rows: Sequence[Row], command: str) -> list[dict[str, Any]]:
             add(f"7-ratio-{model}", f"{model}: seconds on the air, PFTT / both shared, at {where}",
                 f"that of the bits, {bits:.4f}", values,
                 max(abs(value / bits - 1) for value in values) < 0.01)  # fmt: skip
-    return found
+    return found.found
 
 
 def page(results: dict[str, Any]) -> str:
     """Return RADIO.md: claims and tables."""
-    parts = ["# Delay and energy in a cell\n", section(results), "\n## Claims\n",
-             "| id | what | target | measured | holds |", "|---|---|---|---|---|"]  # fmt: skip
-    for claim in results["claims"]:
-        holds = {True: "yes", False: "**no**", None: ""}[claim["holds"]]
-        measured = ", ".join(f"{value:.4g}" for value in claim["measured"])
-        cells = claim["id"], claim["what"], claim["target"], measured, holds
-        parts.append(f"| {' | '.join(cells)} |")
+    parts = ["# Delay and energy in a cell\n", section(results), "\n## Claims\n"]
+    parts += table(results["claims"])
     return "\n".join(parts) + "\n"
 
 

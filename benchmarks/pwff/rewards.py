@@ -27,6 +27,7 @@ from airtune.learning.config import DataConfig, ModelConfig
 from airtune.learning.data.examples import Examples, pack, tokenise
 from airtune.learning.data.sources import load_table
 from benchmarks import runs
+from benchmarks.claims import Claims, table
 
 HERE = Path(__file__).parent
 COMMAND = "OMP_NUM_THREADS=1 python -m benchmarks.pwff.rewards --shared DIR"
@@ -155,19 +156,17 @@ def by_length(pairs: Examples) -> Found:
 
 def claims(rows: dict[str, dict[str, Found]]) -> list[dict[str, Any]]:
     """Return what these rows decide; splits overlap, so errors are those of one split."""
-    found = []
+    found = Claims(COMMAND)
     for title, by in rows.items():
         for judge in JUDGES:
             own = by[judge]
-            found.append(
-                {"id": f"J-{judge}-{title.split(',')[0]}",
-                 "what": f"{title}: share of held-out pairs that {judge}'s features order rightly, "
-                 f"mean of {len(SEEDS)} splits of {own.pairs} pairs (standard error of one "
-                 f"{own.error:.3f})",
-                 "target": "above 0.5 by two standard errors", "measured": [round(own.mean, 4)],
-                 "holds": own.mean - 2 * own.error > 0.5, "command": COMMAND}
+            found.add(
+                f"J-{judge}-{title.split(',')[0]}",
+                f"{title}: share of held-out pairs that {judge}'s features order rightly, mean of "
+                f"{len(SEEDS)} splits of {own.pairs} pairs (standard error of one {own.error:.3f})",
+                "above 0.5 by two standard errors", [own.mean], own.mean - 2 * own.error > 0.5,
             )  # fmt: skip
-    return found
+    return found.found
 
 
 def page(results: dict[str, Any], rows: dict[str, dict[str, Found]]) -> str:
@@ -195,12 +194,7 @@ def page(results: dict[str, Any], rows: dict[str, dict[str, Found]]) -> str:
             cells = title, judge, str(own.pairs), shares, f"{own.mean:.3f}", f"{own.error:.3f}"
             decays = ", ".join(f"{own.by_decay[d]:.3f}" for d in DECAYS if d in own.by_decay)
             parts.append(f"| {' | '.join([*cells, learned, decays, seconds])} |")
-    parts += ["\n| id | what | target | measured | holds |", "|" + "---|" * 5]
-    for claim in results["claims"]:
-        holds = "yes" if claim["holds"] else "**no**"
-        cells = claim["id"], claim["what"], claim["target"], f"{claim['measured'][0]:.3f}", holds
-        parts.append(f"| {' | '.join(cells)} |")
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, "", *table(results["claims"], ".3f")]) + "\n"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import runs
+from benchmarks.claims import table
 from benchmarks.pwff import cases as of
 from benchmarks.pwff.claims import Rows, claims
 
@@ -82,14 +83,8 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "data](OTHERS.md), [delay and energy](RADIO.md). In the picture above: what personal "
         "tuning gains and forgets; below: whom alignment serves.\n",
         "![personal tuning and alignment](figure.png)\n",
-        "| id | what | target | measured | holds |",
-        "|---|---|---|---|---|",
+        *table(results["claims"]),
     ]
-    for claim in results["claims"]:
-        holds = {True: "yes", False: "**no**", None: ""}[claim["holds"]]
-        measured = ", ".join(f"{value:.4g}" for value in claim["measured"])
-        cells = claim["id"], claim["what"], claim["target"], measured, holds
-        parts.append(f"| {' | '.join(cells)} |")
     for head in of.HEADS:
         for skew in of.SKEWS:
             titles = [row for row in of.HEADS[head] if (row, head, skew) in rows]
