@@ -169,7 +169,10 @@ class Aligning(SendsJudges):
     def judge(
         self, state: State, learner: Learner, adapter: Adapter, test: Examples
     ) -> dict[str, float]:
-        """Return helpful, safe, kl and distinct_2 of answers; of pairs, the share won."""
+        """Return helpful, safe, kl and distinct_2 of answers; of pairs, the share won.
+
+        A pair is won where the chosen answer gained more over the pretrained model.
+        """
         found = {}
         if self._examination is not None:
             told = state.get("judges", {})

@@ -31,8 +31,9 @@ class Rounding(Method):
     """Averaging whose uploads may be rounded changes, with error feedback.
 
     ``sent = Q(theta_n - theta_g + e_n)``, ``e_n <- theta_n - theta_g + e_n - sent``, and the server
-    reads ``theta_g + sent``. Error feedback: Seide et al. 2014; the grid, one scale for each
-    tensor, is ours.
+    reads ``theta_g + sent``. A client does not hear whether its upload arrived: what is lost on
+    the air is not owed. Error feedback: Seide et al. 2014; the grid, one scale for each tensor, is
+    ours.
     """
 
     Config: ClassVar[type[MethodConfig]] = RoundingConfig
