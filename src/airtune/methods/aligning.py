@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from airtune.errors import UserError
+from airtune.learning.alignment import learned_rewards
 from airtune.learning.alignment.credit import Apart, Credit, Critic, Mixture
 from airtune.learning.alignment.drawing import Drawing, constants, prompt_lengths, prompts_of
 from airtune.learning.alignment.examination import Examination
 from airtune.learning.alignment.generation import Sampling
-from airtune.learning.alignment.learned_rewards import LearnedRewards, LearnedRewardsConfig, check
+from airtune.learning.alignment.learned_rewards import LearnedRewards, LearnedRewardsConfig
 from airtune.learning.alignment.policy import Policy, TwoRewards
 from airtune.learning.alignment.preference import (
     PairwisePreference,
@@ -25,7 +26,7 @@ from airtune.learning.alignment.rewards import Rewards, TopicRewards, about
 from airtune.learning.alignment.topics import OBJECTIVES
 from airtune.learning.alignment.two_losses import TwoLosses
 from airtune.learning.phase import Objective, Phase
-from airtune.methods.alignment_options import AligningConfig
+from airtune.methods.alignment_options import AligningConfig, check
 from airtune.methods.judges import SendsJudges
 from airtune.methods.method import MethodConfig
 from airtune.methods.views import Client, Setup, State, Work
@@ -51,38 +52,7 @@ class Aligning(SendsJudges):
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError where options or data lack what the algorithm learns from."""
         super().__init__(config, setup)
-        pairs = setup.texts.sequences == 2
-        if config.algorithm == "dpo" and not pairs:
-            raise UserError(
-                "method.algorithm: dpo learns from pairs of answers; name their columns as "
-                "data.chosen and data.rejected, or use grpo."
-            )
-        if config.rewards is None and config.algorithm != "dpo":
-            raise UserError(
-                f"method.rewards: {config.algorithm} needs something that judges answers; name "
-                "rewards, or use dpo on pairs."
-            )
-        if config.algorithm == "ppo" and config.weights != "fixed":
-            raise UserError(
-                "method.weights: ppo has one critic, of a client's own mixture; use weights: "
-                "fixed, or grpo."
-            )
-        if config.algorithm == "dpo" and config.distance == "reward" and config.proximal:
-            raise UserError(
-                "method.distance: dpo has no reward that a distance could count in; use loss."
-            )
-        if config.tuning_rounds and setup.per_round < len(setup.examples):
-            raise UserError(
-                "method.tuning_rounds: each client holds to its model at the end of tuning, which "
-                "those who are not asked then would lack; let clients.per_round be all, or tune in "
-                "a run of its own."
-            )
-        corpus = setup.texts.corpus
-        if config.tuning_rounds and not (corpus.targets < corpus.lengths).all():
-            raise UserError(
-                "method.tuning_rounds: instruction tuning learns given answers, and the data has "
-                "prompts alone; give 0, or name the answers' column."
-            )
+        check(config, setup)
         lengths = prompt_lengths(setup.texts)
         self._usual = float(lengths.mean())  # tokens of a prompt
         self._check_room(lengths)
@@ -224,7 +194,7 @@ class Aligning(SendsJudges):
         if chosen is None:
             return None
         if isinstance(chosen, LearnedRewardsConfig):
-            check(chosen, self.setup.server.model.backbone, self.setup.seed)
+            learned_rewards.check(chosen, self.setup.server.model.backbone, self.setup.seed)
             return LearnedRewards()
         tokenizer = self.setup.server.model.backbone.tokenizer
         asked = prompts_of(self.setup.texts.first)

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from airtune.config import Config
+from airtune.errors import UserError
 from airtune.learning.alignment.learned_rewards import LearnedRewardsConfig
 from airtune.learning.alignment.losses import Scale
 from airtune.learning.alignment.two_losses import Rule
 from airtune.methods.fedprox import FedProxConfig
+from airtune.methods.views import Setup
 
 Weight = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -86,3 +88,39 @@ class AligningConfig(FedProxConfig):
     tuning_rounds: NonNegativeInt = Field(
         0, description="rounds of instruction tuning on given answers before the alignment"
     )
+
+
+def check(config: AligningConfig, setup: Setup) -> None:
+    """Raise UserError where options or data lack what the algorithm learns from."""
+    pairs = setup.texts.sequences == 2
+    if config.algorithm == "dpo" and not pairs:
+        raise UserError(
+            "method.algorithm: dpo learns from pairs of answers; name their columns as "
+            "data.chosen and data.rejected, or use grpo."
+        )
+    if config.rewards is None and config.algorithm != "dpo":
+        raise UserError(
+            f"method.rewards: {config.algorithm} needs something that judges answers; name "
+            "rewards, or use dpo on pairs."
+        )
+    if config.algorithm == "ppo" and config.weights != "fixed":
+        raise UserError(
+            "method.weights: ppo has one critic, of a client's own mixture; use weights: "
+            "fixed, or grpo."
+        )
+    if config.algorithm == "dpo" and config.distance == "reward" and config.proximal:
+        raise UserError(
+            "method.distance: dpo has no reward that a distance could count in; use loss."
+        )
+    if config.tuning_rounds and setup.per_round < len(setup.examples):
+        raise UserError(
+            "method.tuning_rounds: each client holds to its model at the end of tuning, which "
+            "those who are not asked then would lack; let clients.per_round be all, or tune in "
+            "a run of its own."
+        )
+    corpus = setup.texts.corpus
+    if config.tuning_rounds and not (corpus.targets < corpus.lengths).all():
+        raise UserError(
+            "method.tuning_rounds: instruction tuning learns given answers, and the data has "
+            "prompts alone; give 0, or name the answers' column."
+        )
