@@ -81,7 +81,11 @@ class AligningConfig(FedProxConfig):
     clip: PositiveFloat = Field(0.2, description="epsilon of the probability ratio")
     entropy: NonNegativeFloat = Field(0.0, description="c_e, weight of the policy's entropy")
     scale: Scale = Field("batch", description="of grpo's advantages: whose deviation divides them")
-    gae: Weight = Field(0.95, description="lambda of ppo's advantages")
+    gae: Weight = Field(
+        1.0,
+        description="lambda of ppo's advantages; below 1 they lean on the critic's values, which "
+        "are rough after one step's answers",
+    )
     dpo_beta: PositiveFloat = Field(0.1, description="b, of dpo")
     answers: AnswersConfig = AnswersConfig()
     examined: ExaminedConfig = ExaminedConfig()

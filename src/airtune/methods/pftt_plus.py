@@ -10,8 +10,9 @@ from pydantic import Field, PositiveInt
 from airtune.errors import UserError
 from airtune.learning.config import Fraction
 from airtune.learning.label_bias import LABEL_BIAS, label_bias
-from airtune.methods.method import Client, MethodConfig, Setup
+from airtune.methods.method import MethodConfig
 from airtune.methods.pftt import Pftt, PfttConfig
+from airtune.methods.views import Client, Setup
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
@@ -31,7 +32,7 @@ class PfttPlusConfig(PfttConfig):
         "the others are of any class",
     )
     averaged: PositiveInt = Field(
-        4,
+        2,
         description="rounds whose broadcasts make the mean that a client answers with",
     )
 

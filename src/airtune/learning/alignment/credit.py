@@ -115,7 +115,7 @@ class Critic:
 
     kl: float = 0.05
     gamma: float = 1.0
-    lam: float = 0.95
+    lam: float = 1.0
     ridge: float = 1.0
     reads: ClassVar[bool] = True
 
