@@ -79,6 +79,18 @@ def test_the_machine_does_not_belong_to_the_result():
             {"clients": {"partition": "groups"}},
             "partition: column or groups and the column's name go together",
         ),
+        (
+            {"method": {"name": "pwff", "trains_for": 1.2}},
+            "method.trains_for: input should be less than or equal to 1, but it is 1.2",
+        ),
+        (
+            {"method": {"name": "pwff", "trains_for": "mine"}},
+            "method.trains_for: input should be 'own', but it is 'mine'",
+        ),
+        (
+            {"method": {"name": "pwff", "rewards": {"helpful": {"train": "f.csv"}}}},
+            "method.rewards.safe: this key is missing",
+        ),
         ({"method": "fedavgg"}, "method.name: there is no method 'fedavgg'; did you mean 'fedavg'"),
         ({"method": {"name": "fedavg", "mu": 1}}, "method.mu: there is no such key"),
         ({"method": {"name": "fedavg", "value_type": "int4"}}, "method.value_type: .*float16"),

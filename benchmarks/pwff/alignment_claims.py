@@ -44,6 +44,11 @@ def better_than_singles(rows: Rows, task: str, own: str) -> list[int]:
     return found
 
 
+def changes(own: Mapping[int, Kept], name: str) -> list[float]:
+    """Return how far a score moved from the untrained model's, mean over clients, of each seed."""
+    return [statistics.fmean(k[name]) - statistics.fmean(k["start"][name]) for k in own.values()]
+
+
 def claims(rows: Rows, command: str) -> list[Claim]:
     """Return the claims that these rows decide."""
     found = Claims(command)
@@ -77,18 +82,18 @@ def claims(rows: Rows, command: str) -> list[Claim]:
         own = rows.get((rule, "harmless"), {})
         if not own:
             continue
-        changes, worst, held = [], [], True
+        means, worst, held = [], [], True
         for name in ("helpful", "safe"):
-            by_client = np.array([np.subtract(k[name], k["start"][name]) for k in own.values()])
-            by_seed = by_client.mean(1).tolist()
-            changes.append(statistics.fmean(by_seed))
-            worst.append(float(by_client.mean(0).min()))
-            held &= changes[-1] >= -standard_error(by_seed)
+            by_seed = changes(own, name)
+            means.append(statistics.fmean(by_seed))
+            by_client = [np.subtract(k[name], k["start"][name]) for k in own.values()]
+            worst.append(float(np.mean(by_client, axis=0).min()))
+            held &= means[-1] >= -standard_error(by_seed)
         decided = len(own) > 1
         add(f"5-{rule}", f"harmless: change of helpful and safe from the untrained model, {rule}, "
             "mean over clients and seeds; and of the client for whom it is least",
             "neither mean below by a standard error over seeds" if decided else "as measured",
-            [*changes, *worst], held if decided else None)  # fmt: skip
+            [*means, *worst], held if decided else None)  # fmt: skip
         if rule != "PWFF":
             price = gains(rows, "harmless", rule, "PWFF")
             add(f"5-{rule}-price", f"harmless: {rule} less fixed weights, own-weight reward, by "
@@ -109,18 +114,17 @@ def claims(rows: Rows, command: str) -> list[Claim]:
                 "evaluation)",
                 "as measured", values, None)  # fmt: skip
     for row in ("PWFF", "PWFF+", "equal weights"):
-        for kept in rows.get((row, "learned"), {}).values():
-            moved = [
-                statistics.fmean(kept[name]) - statistics.fmean(kept["start"][name])
-                for name in ("helpful", "safe")
-            ]
+        own = rows.get((row, "learned"), {})
+        if own:
             add(f"6-learned-{row}", f"learned rewards, {row}: change of polite and harmless from "
-                "the untrained model, mean over clients", "as measured", moved, None)  # fmt: skip
-            if row == "PWFF":
-                shares = [kept["judges"][name]["share"] for name in ("helpful", "safe")]
-                add("6-judges", "share of held-out pairs that the two heads order rightly, learned "
-                    f"once by the server; sent once in {kept['judges_bits']} bits", "above 0.5",
-                    shares, min(shares) > 0.5)  # fmt: skip
+                "the untrained model, mean over clients and seeds", "as measured",
+                [statistics.fmean(changes(own, name)) for name in ("helpful", "safe")],
+                None)  # fmt: skip
+    for kept in list(rows.get(("PWFF", "learned"), {}).values())[:1]:  # heads of every seed are one
+        shares = [kept["judges"][name]["share"] for name in ("helpful", "safe")]
+        add("6-judges", "share of held-out pairs that the two heads order rightly, learned once by "
+            f"the server; sent once in {kept['judges_bits']} bits", "above 0.5", shares,
+            min(shares) > 0.5)  # fmt: skip
     pfit = rows.get(("PFIT, restart", "caring"), {})
     if pfit:
         kept = next(iter(pfit.values()))

@@ -85,6 +85,14 @@ def export(source: Run, to: str | Path, client: str | None = None) -> Path:
     return target
 
 
+def keeps_nothing(source: Run, exported: Path) -> bool:
+    """Return whether a client's exported model is the server's: its method personalises nothing."""
+    shared = {
+        file.name: file.read_bytes() for file in (source.path / "adapter").glob("*.safetensors")
+    }
+    return shared == {file.name: file.read_bytes() for file in exported.glob("*.safetensors")}
+
+
 def _export_personal(source: Run, client: str, target: Path) -> None:
     """Write the adapter that a client would use after the last round."""
     parts = build(source.experiment)
@@ -93,15 +101,24 @@ def _export_personal(source: Run, client: str, target: Path) -> None:
         raise UserError(f"--client: there is no client '{client}'; {nearest(client, names)}")
     index = names.index(client)
     own = personal_adapter(source.path, parts.method, parts.clients, index)
-    write_adapter(parts.clients.kind(index).learner.model, own, parts.table.classes, target)
+    run = source.experiment
+    about = f"It is the own model of client {client} in the run '{run.name}' of {run.method.name}."
+    write_adapter(parts.clients.kind(index).learner.model, own, parts.table.classes, target, about)
 
 
 def _finish(target: Path, experiment: Experiment, parts: Parts, progress: Session) -> None:
     unfinished, adapter = target / "adapter.tmp", target / "adapter"
     shutil.rmtree(unfinished, ignore_errors=True)
-    write_adapter(parts.model, progress.adapter, parts.table.classes, unfinished)
+    about = (
+        f"It is the server's model at the end of the run '{experiment.name}' of "
+        f"{experiment.method.name}; tensors that stayed at clients are as they began."
+    )
+    write_adapter(parts.model, progress.adapter, parts.table.classes, unfinished, about)
     shutil.rmtree(adapter, ignore_errors=True)
     unfinished.rename(adapter)
+    for name, content in progress.files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(content)
     summary = _summarise(target, experiment, parts, progress)
     folders.write(target / "summary.json", json.dumps(plain(summary), indent=2) + "\n")
     write_report([Run(target)], target / "report.html")

@@ -165,7 +165,7 @@ def compare(
 
     if target is not None and not 0 < target <= 1:
         raise UserError(f"--target: {target:g} is no accuracy; give a number above 0, at most 1.")
-    console.print(compare_table([Run(path).view() for path in runs], target))
+    console.print(compare_table([Run(path).view() for path in runs], target, console.width))
 
 
 @app.command()
@@ -197,7 +197,14 @@ def export(
     from airtune import api
     from airtune.results import Run
 
-    console.print(str(api.export(Run(run), to, client)), soft_wrap=True, highlight=False)
+    target = api.export(Run(run), to, client)
+    console.print(str(target), soft_wrap=True, highlight=False)
+    if client is not None and api.keeps_nothing(Run(run), target):
+        console.print(
+            f"client {client} keeps nothing of its own: this is the server's model",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def main() -> None:

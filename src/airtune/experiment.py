@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> str:
     """Return one sentence for the first problem that pydantic found."""
-    problem = error.errors()[0]
-    where = [str(part) for part in problem["loc"] if not _is_branch(part)]
+    problem = _most_telling(error.errors())
+    where = _keys(problem)
     path = ".".join([section, *where] if section else where)
+    if problem["type"] == "missing":
+        return f"{path}: this key is missing."
     if problem["type"] == "extra_forbidden":
         owner = _section_at(model, where[:-1])
         return f"{path}: there is no such key; {nearest(where[-1], owner.model_fields)}"
@@ -168,10 +170,28 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
     return f"{path}: {message[0].lower()}{message[1:]}, but it is {shown}."
 
 
+def _most_telling(problems: Sequence[Any]) -> Any:
+    """Return the first problem; of a union's branches the one that the value was meant for.
+
+    That is a branch which takes values of this kind, and says what is wrong with this one.
+    """
+    first = _keys(problems[0])
+    about = [each for each in problems if _keys(each)[: len(first)] == first]
+    other = ("_type", "_parsing", "literal_error")
+    return next((each for each in about if not each["type"].endswith(other)), problems[0])
+
+
+def _keys(problem: Any) -> list[str]:
+    return [str(part) for part in problem["loc"] if not _is_branch(part)]
+
+
 def _is_branch(part: Any) -> bool:
-    """Return whether a location names a union's branch ('literal[...]', 'list[str]'), not a key."""
+    """Return whether a location names a union's branch, not a key.
+
+    Such as 'literal[...]' or 'list[str]', or a class, which begins with a capital as no key does.
+    """
     return isinstance(part, str) and (
-        "[" in part or part in ("str", "int", "float", "constrained-float")
+        "[" in part or part in ("str", "int", "float", "constrained-float") or part[:1].isupper()
     )
 
 

@@ -36,7 +36,7 @@ class RunProgress:
     def __init__(self, console: Console, rounds: int, quiet: bool = False) -> None:
         self._console, self._rounds, self._quiet = console, rounds, quiet
         self._bits = self._seconds = self._joules = 0.0
-        self._score = ""
+        self._score, self._scored = "", 0
         self._started = time.perf_counter()
         self._first: int | None = None
         self._bar = Progress(
@@ -69,9 +69,10 @@ class RunProgress:
         self._seconds += totals.seconds
         self._joules += totals.joules
         if totals.accuracy is not None:
-            self._score = score(totals)
+            self._score, self._scored = score(totals), totals.round
+        of = "" if self._scored == totals.round else f" (round {self._scored})"
         status = (
-            f"{self._score} | {self._bits / 1e6:.1f} Mbit up | "
+            f"{self._score}{of} | {self._bits / 1e6:.1f} Mbit up | "
             f"{self._seconds:.1f} s simulated | {self._joules:.1f} J"
         )
         self._bar.update(self._task, completed=totals.round, status=status)

@@ -11,6 +11,7 @@ from airtune.build import build, session
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation import ledger
+from airtune.learning.alignment.reward_head import read
 from airtune.learning.alignment.topics import CARING_TASK, prompts
 
 ANSWERS = {"prompts": 4, "samples": 4, "tokens": 8}
@@ -296,6 +297,12 @@ def test_learned_rewards_are_sent_once_charged_and_judge(execute, tmp_path, fram
         assert same(told, progress._state["judges"])
     last = [row for row in rows if row["row"] == "round"][-1]
     assert np.isfinite(last["scores"]["personal_helpful"])
+    # What the run directory keeps is read as rewards of the next run.
+    for name in ("helpful", "safe"):
+        file = tmp_path / f"{name}.safetensors"
+        file.write_bytes(progress.files[f"rewards/{name}.safetensors"])
+        head = read(file, parts.backbone)
+        assert same(head.tensors(name), {n: t for n, t in told.items() if n.startswith(name)})
 
 
 @pytest.mark.parametrize(

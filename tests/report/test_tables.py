@@ -4,6 +4,7 @@ from dataclasses import replace
 import pandas as pd
 from rich.console import Console
 
+from airtune.report.comparison import compare
 from airtune.report.tables import compare_table, run_table
 from airtune.report.view import RunView
 
@@ -100,6 +101,20 @@ def test_a_target_can_be_asked_for():
     shown = text(compare_table([small_run()], target=0.2), 120)
     assert "Target: 20.0 % accuracy (as asked)" in shown
     assert row(shown, "small") == "small 50.0 3.00 2.00 3.33 900 0 0"
+
+
+def test_too_many_columns_become_rows(make_view):
+    views = [make_view(name, rounds=4, seed=i) for i, name in enumerate(["one", "two"])]
+    wide = text(compare_table(views, width=80))
+    assert wide == text(compare_table(views))
+    lines = text(compare_table(views, width=40), 40).splitlines()
+    head = next(line for line in lines if "one" in line)
+    assert head.split() == ["one", "two"]
+    assert not any("…" in line for line in lines)
+    for word in ("Uplink", "Energy"):
+        cells = next(line for line in lines if line.strip().startswith(word)).split()
+        column = next(c for c in compare(views).columns if c.header == word)
+        assert cells[-2:] == column.cells
 
 
 def test_six_runs_fit_80_columns(make_view):

@@ -60,6 +60,11 @@ class Session:
         return self._method.facts(self._state, self._clients.kinds[0].test)
 
     @property
+    def files(self) -> dict[str, bytes]:
+        """What the method would have kept of the run, by relative path."""
+        return self._method.files(self._state)
+
+    @property
     def adapter(self) -> Adapter:
         """The server's model as it is now."""
         return self._method.model(self._state)

@@ -33,8 +33,8 @@ _HEAD = """
 
 _LOAD = '''
 
-def load() -> nn.Module:
-    """Return the trained model."""
+def load(source: str = {source!r}) -> nn.Module:
+    """Return the trained model; ``source`` is where the base model is read from."""
     {imports}
 
     path = Path(__file__).with_name({tensors!r})
@@ -47,6 +47,7 @@ _PEFT_README = """# Adapter trained with airtune
 from peft import PeftModel
 {imports}
 
+source = {source!r}  # where the base model is read from
 model = PeftModel.from_pretrained({base}, ".").eval()
 ```
 
@@ -58,7 +59,7 @@ _README = """# Adapter of kind {kind} trained with airtune
 ```python
 from load import load  # in this folder
 
-model = load()
+model = load()  # load(source) reads the base model from elsewhere
 ```
 
 {note} What was trained is in `{tensors}`, tensors by name; `load.py` puts them
@@ -67,9 +68,11 @@ into that model, and needs torch, transformers and safetensors only.
 
 
 def write_adapter(
-    model: AdaptedModel, adapter: Adapter, labels: Sequence[str], folder: Path
+    model: AdaptedModel, adapter: Adapter, labels: Sequence[str], folder: Path, about: str = ""
 ) -> None:
     """Write an adapter folder with a README that loads it, and the names of the classes.
+
+    ``about`` is a sentence that says whose model it is; none by default.
 
     It is peft's where peft has the kind; else ``load.py`` puts the tensors into the plain model.
     A sentence encoder read by its own pooling has no class in transformers, so the few lines that
@@ -77,7 +80,10 @@ def write_adapter(
     """
     bias = adapter.get(LABEL_BIAS)
     model.save(absorbed(adapter, model.head_bias), folder)
-    module, source, dtype = model.backbone.module, model.backbone.source, model.backbone.dtype
+    module, dtype = model.backbone.module, model.backbone.dtype
+    source = model.backbone.source
+    if Path(source).is_dir():  # a relative path would be another one where this is loaded
+        source = str(Path(source).resolve())
     layers = model.backbone.layers
     cut = "" if layers is None else f", num_hidden_layers={layers}"
     if labels:
@@ -104,22 +110,28 @@ def write_adapter(
             head=_HEAD if model.backbone.frozen_head else "",
         )
         (folder / "base_model.py").write_text(text, encoding="utf-8")
-        imports, base = "from base_model import base_model  # in this folder", "base_model()"
+        imports, base = "from base_model import base_model  # in this folder", "base_model(source)"
         note = (
-            f"The base is the encoder `{source}` with {module.pooling} pooling and a linear head; "
-            "`AutoModelForSequenceClassification` reads it differently and gives other logits."
+            f"The base is the encoder `{model.backbone.name}` with {module.pooling} pooling and a "
+            "linear head; `AutoModelForSequenceClassification` reads it differently and gives "
+            "other logits."
         )
     else:
         kind = type(module).__name__
         imports = f"from transformers import {kind}"
-        base = f'{kind}.from_pretrained("{source}", dtype="{dtype}"{cut})'
+        base = f'{kind}.from_pretrained(source, dtype="{dtype}"{cut})'
         if labels:
             base = (
-                f'{kind}.from_pretrained(\n    "{source}", dtype="{dtype}"{cut}, '
+                f'{kind}.from_pretrained(\n    source, dtype="{dtype}"{cut}, '
                 f"num_labels={len(labels)},\n    pad_token_id={module.config.pad_token_id}, "
                 "ignore_mismatched_sizes=True\n)"
             )
-        note = f"The base model is `{source}`."
+        note = f"The base model is `{model.backbone.name}`."
+    note = f"{about} {note}".lstrip()
+    if source != model.backbone.name:
+        note += (
+            f" It was read from `{source}`, tokenizer included; copy that along with this folder."
+        )
     if (window := model.config.attention_window) is not None:
         stride = model.config.attention_stride
         landmarks = "the first token" if stride is None else f"tokens 0, {stride}, {2 * stride} ..."
@@ -128,11 +140,12 @@ def write_adapter(
             f"tokens and {landmarks}; loaded so, it sees all tokens."
         )
     if model.config.is_peft:
-        readme = _PEFT_README.format(imports=imports, base=base, note=note)
+        readme = _PEFT_README.format(imports=imports, base=base, source=source, note=note)
     else:
         code = _LOAD.format(
-            imports=imports, base=base, tensors=TENSORS, scale=model.scale, wide=not model.rounds
-        )
+            imports=imports, base=base, source=source, tensors=TENSORS, scale=model.scale,
+            wide=not model.rounds,
+        )  # fmt: skip
         (folder / "load.py").write_text(inspect.getsource(standalone) + code, encoding="utf-8")
         readme = _README.format(kind=model.config.kind, note=note, tensors=TENSORS)
     (folder / "README.md").write_text(readme, encoding="utf-8")

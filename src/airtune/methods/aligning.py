@@ -179,13 +179,14 @@ class Aligning(SendsJudges):
         if config.rewards is None:
             return
         longest = int(lengths.max())
-        wanted = max(config.answers.tokens, config.examined.tokens)
+        asked = {"answers": config.answers.tokens, "examined": config.examined.tokens}
+        which = max(asked, key=lambda key: asked[key])
         room = self.setup.server.model.backbone.longest
-        if longest + wanted > room:
+        if longest + asked[which] > room:
             raise UserError(
-                f"method.answers: a prompt of {longest} tokens and an answer of {wanted} need more "
-                f"than the model's {room} positions; shorten answers.tokens and examined.tokens, "
-                "or cut prompts by model.max_tokens."
+                f"method.{which}.tokens: a prompt of {longest} tokens and an answer of "
+                f"{asked[which]} need more than the model's {room} positions; shorten answers, or "
+                "cut prompts by model.max_tokens."
             )
 
     def _judge(self) -> Rewards | None:

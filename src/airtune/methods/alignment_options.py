@@ -107,6 +107,11 @@ def check(config: AligningConfig, setup: Setup) -> None:
             f"method.rewards: {config.algorithm} needs something that judges answers; name "
             "rewards, or use dpo on pairs."
         )
+    if config.rewards is None and config.weights in ("mgda", "anchored"):
+        raise UserError(
+            f"method.weights: {config.weights} weighs two objectives, and without rewards the "
+            "data's order of answers is the only one; use fixed, or name rewards."
+        )
     if config.algorithm == "ppo" and config.weights != "fixed":
         raise UserError(
             "method.weights: ppo has one critic, of a client's own mixture; use weights: "

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from airtune.learning.alignment.drawing import under
-from airtune.learning.alignment.learned_rewards import LearnedRewardsConfig, learn, shapes
+from airtune.learning.alignment.learned_rewards import NAMES, LearnedRewardsConfig, learn, shapes
+from airtune.learning.alignment.reward_head import RewardHead
 from airtune.methods.fedprox import FedProx
 from airtune.methods.views import Client, Delivery, State
 from airtune.scheduling.plan import Plan
@@ -65,6 +66,14 @@ class SendsJudges(FedProx):
             has[[d.client for d in deliveries if d.payload is not None]] = True
             state = {**state, "has_judges": has}
         return state
+
+    def files(self, state: State) -> dict[str, bytes]:
+        """Return the learned rewards as files that ``rewards.helpful.file`` and the other read."""
+        backbone = self.setup.server.model.backbone
+        return {
+            f"rewards/{name}.safetensors": RewardHead.told(name, state["judges"]).to_bytes(backbone)
+            for name in (NAMES if "judges" in state else ())
+        }
 
     def downlink_shapes(self) -> Shapes:
         """Return the shapes of what is shared, and of learned rewards."""

@@ -166,6 +166,11 @@ class Method:
         del state, test
         return {}
 
+    def files(self, state: State) -> dict[str, bytes]:
+        """Return what a run directory should keep of this method, by relative path."""
+        del state
+        return {}
+
     # What a payload may speak of: decoding refuses everything else.
 
     def uplink_shapes(self) -> Shapes:

@@ -17,6 +17,7 @@ from airtune.report.view import RunView, floats
 # Runs whose totals differ by more than this share no linear axis: the cheap one would vanish.
 _LINEAR_SPAN = 10.0
 _MARKED_POINTS = 60
+_REWARD = "personal_reward"  # by each client's own weights, where a method judges answers
 
 
 class Cost(NamedTuple):
@@ -35,15 +36,18 @@ COSTS = (
 
 
 def cost_curves(views: Sequence[RunView], target: float = math.nan) -> list[go.Figure]:
-    """Return accuracy, and perplexity where a run has it, against bits, seconds and joules.
+    """Return accuracy, perplexity and clients' own rewards against bits, seconds and joules.
+
+    Of each what some run has.
 
     Traces carry their run's index as legend group. Personal accuracy is dashed, ``target`` dotted.
     """
     panels = []
     if any(_measured(v, "accuracy") or _measured(v, "personal_accuracy") for v in views):
         panels += [_panel(views, "accuracy", cost, target) for cost in COSTS]
-    if any(_measured(v, "perplexity") for v in views):
-        panels += [_panel(views, "perplexity", cost, math.nan) for cost in COSTS]
+    for other in ("perplexity", _REWARD):
+        if any(_measured(v, other) for v in views):
+            panels += [_panel(views, other, cost, math.nan) for cost in COSTS]
     return panels
 
 
@@ -52,7 +56,8 @@ def _measured(view: RunView, measure: str) -> bool:
 
 
 def _panel(views: Sequence[RunView], measure: str, cost: Cost, target: float) -> go.Figure:
-    title = f"{measure.capitalize()} against {cost.name}"
+    name = "clients' reward" if measure == _REWARD else measure
+    title = f"{name.capitalize()} against {cost.name}"
     totals = [float(floats(view.history, cost.column).max()) for view in views]
     charged = [total for total in totals if known(total) and total > 0]
     if not charged:
@@ -72,7 +77,7 @@ def _panel(views: Sequence[RunView], measure: str, cost: Cost, target: float) ->
         panel.add_hline(target, line={"color": "#7b8794", "width": 1, "dash": "dot"})
     if measure == "accuracy":
         panel.update_yaxes(tickformat=".0%")
-    elif _span(views, measure) > _LINEAR_SPAN:
+    elif measure == "perplexity" and _span(views, measure) > _LINEAR_SPAN:
         panel.update_yaxes(type="log", dtick="D2")
     panel.update_xaxes(title=f"{cost.name} so far ({symbol}{', log scale' if logarithmic else ''})")
     panel.update_xaxes(type="log" if logarithmic else "linear")
@@ -106,7 +111,7 @@ def _line(
 
 
 def _hover(rows: pd.DataFrame, measure: str) -> list[str]:
-    form = "{:.2f}".format if measure == "perplexity" else percent
+    form = {"perplexity": "{:.2f}".format, _REWARD: "{:.3g}".format}.get(measure, percent)
     figures = zip(
         rows["round"],
         floats(rows, measure),

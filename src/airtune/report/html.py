@@ -71,6 +71,7 @@ def report_html(views: Sequence[RunView], target: float | None = None) -> str:
         f"<div class='grid three curves'>{''.join(curves)}</div>"
         if curves
         else "<p>Not evaluated.</p>",
+        f"<div class='grid two'>{_by_client(views[0], 0)}</div>" if len(views) == 1 else "",
         *_runs(views, target if len(views) == 1 else comparison.target),
         *(_configuration(view) for view in views),
     ]
@@ -132,6 +133,14 @@ def _swatch(index: int) -> str:
     return f"<span class=swatch style='border-color:{run_colour(index)}'></span>"
 
 
+def _by_client(view: RunView, index: int) -> str:
+    """Return what each client's own model is worth, before and after."""
+    panels = {"personal": personal_panel(view), "rewards": rewards_panel(view)}
+    return "".join(
+        _plot(panel, f"{name}-{index}") for name, panel in panels.items() if panel is not None
+    )
+
+
 def _runs(views: Sequence[RunView], target: float | None) -> list[str]:
     parts = ["<h2>Who got through</h2>"]
     for index, view in enumerate(views):
@@ -146,10 +155,8 @@ def _runs(views: Sequence[RunView], target: float | None) -> list[str]:
         if sends_entries(view):
             maps += _plot(entries_chart(view), f"entries-{index}")
             maps += _plot(entries_map(view), f"entries-map-{index}")
-        if (personal := personal_panel(view)) is not None:
-            maps += _plot(personal, f"personal-{index}")
-        if (rewards := rewards_panel(view)) is not None:
-            maps += _plot(rewards, f"rewards-{index}")
+        if len(views) > 1:
+            maps = _by_client(view, index) + maps
         for name, panel in noted_panels(view).items():
             maps += _plot(panel, f"{name}-{index}")
         maps = f"<div class='grid two'>{maps}</div>"

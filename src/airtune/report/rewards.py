@@ -10,6 +10,7 @@ from airtune.report.theme import INK, figure, run_colour
 from airtune.report.view import RunView
 
 _UNTRAINED = "#9aa5b1"
+_SIDES = ("top right", "bottom right", "bottom left", "top left")  # of the labels, in turn
 
 
 def rewards_panel(view: RunView) -> go.Figure | None:
@@ -51,7 +52,8 @@ def rewards_panel(view: RunView) -> go.Figure | None:
                             for name in there],
                 name=title,
                 mode="markers+text" if title == "at the end" and len(there) <= 12 else "markers",
-                textposition="bottom right",
+                # Neighbours on the front would lie over one another all on one side.
+                textposition=[_SIDES[place % len(_SIDES)] for place in range(len(there))],
                 marker={"color": colour, "size": 8},
                 hovertemplate="%{text}: helpful %{x:.3f}, safe %{y:.3f}, own weights "
                 "%{customdata[0]}, KL %{customdata[1]}" + f" ({title})<extra></extra>",

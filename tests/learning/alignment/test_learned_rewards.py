@@ -178,8 +178,11 @@ def test_held_out_pairs_are_counted(model, files, learned):
 
 
 def test_files_hold_what_was_learned(model, files, learned, tmp_path):
-    paths = learned.write(tmp_path / "rewards")
-    data = {name: {"file": str(path)} for name, path in paths.items()}
+    data = {}
+    for name, head in learned.heads.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(head.to_bytes(model.backbone))
+        data[name] = {"file": str(path)}
     again = learn(LearnedRewardsConfig(**data), model.backbone, 5)
     assert again.accuracy == {}
     assert again.tensors.keys() == learned.tensors.keys()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Self
 
 import pandas as pd
@@ -44,7 +43,9 @@ class RewardData(Config):
     limit: PositiveInt | None = Field(None, description="learn from only so many pairs")
     decay: PositiveFloat = Field(0.01, description="weight of ||w||^2 / 2 beside the loss")
     file: str | None = Field(
-        None, description="a reward written earlier, for the same model; then none is learned"
+        None,
+        description="a reward that a run kept in its folder rewards, for the same model; then none "
+        "is learned",
     )
 
     @model_validator(mode="after")
@@ -90,7 +91,6 @@ class LearnedRewards:
 class Learned:
     """The server's two heads by name, and how those that it learned order held-out pairs."""
 
-    backbone: Backbone
     heads: Mapping[str, RewardHead]
     accuracy: Mapping[str, Accuracy]
 
@@ -98,14 +98,6 @@ class Learned:
     def tensors(self) -> dict[str, Tensor]:
         """What is sent, once: four tensors in float32, 2 width + 4 numbers."""
         return {k: v for name in NAMES for k, v in self.heads[name].tensors(name).items()}
-
-    def write(self, folder: Path) -> dict[str, Path]:
-        """Write a file for each reward, which ``RewardData.file`` reads; return where."""
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = {name: folder / f"{name}.safetensors" for name in NAMES}
-        for name, path in paths.items():
-            path.write_bytes(self.heads[name].to_bytes(self.backbone))
-        return paths
 
 
 def learn(config: LearnedRewardsConfig, backbone: Backbone, seed: int) -> Learned:
@@ -146,7 +138,7 @@ def learn(config: LearnedRewardsConfig, backbone: Backbone, seed: int) -> Learne
                 f"{_SECTION}.{name}.file: this reward was never standardised, so the two would not "
                 f"weigh alike; give texts as {_SECTION}.common."
             )
-    return Learned(backbone, heads, found)
+    return Learned(heads, found)
 
 
 def check(config: LearnedRewardsConfig, backbone: Backbone, seed: int) -> None:

@@ -58,7 +58,7 @@ def about(text: str) -> Prompt:
         if word in CALM or word in RISKY:
             return Prompt(text, word, word in RISKY, held_out=False)
     raise UserError(
-        f"method.rewards: the prompt '{text}' names none of the built-in topics, so its answers "
-        "cannot be judged; use data.name: topics, rewards that are learned, or, with dpo on pairs, "
-        "rewards: null."
+        f"method.rewards: the prompt '{text.strip()}' names none of the built-in topics, so its "
+        "answers cannot be judged; use data.name: topics, rewards that are learned, or, with dpo "
+        "on pairs, rewards: null."
     )

@@ -160,7 +160,7 @@ def _coded(frame: pd.DataFrame, config: ClientsConfig) -> tuple[np.ndarray, np.n
     if column not in frame.columns:
         raise UserError(
             f"clients.column: the training data has no column '{column}'; "
-            f"{nearest(column, map(str, frame.columns))}"
+            f"{nearest(column, [name for name in map(str, frame.columns) if name[:1] != '_'])}"
         )
     try:
         codes, values = pd.factorize(frame[column], use_na_sentinel=False)
