@@ -34,7 +34,9 @@ def finite_efficiency(snr: ArrayLike, symbols: ArrayLike, error: ArrayLike) -> F
     ``snr`` is linear, ``symbols`` counts complex ones; arguments broadcast.
     """
     symbols = np.asarray(symbols, dtype=np.float64)
-    backoff = -ndtri(error) * np.sqrt(dispersion(snr) / symbols) / _LN2
+    backoff = (
+        -ndtri(np.asarray(error, dtype=np.float64)) * np.sqrt(dispersion(snr) / symbols) / _LN2
+    )
     efficiency = np.log1p(snr) / _LN2 - backoff + np.log2(symbols) / (2.0 * symbols)
     return np.asarray(np.maximum(efficiency, 0.0))
 
@@ -56,5 +58,5 @@ def symbols_within(snr: ArrayLike, error: ArrayLike, share: ArrayLike) -> Floats
     ``n = V (Q^-1(eps) log2 e / (share C))^2`` without the logarithmic term, which only helps, for
     errors below one half (DERIVED).
     """
-    loss = np.asarray(share) * np.log1p(snr)
-    return np.asarray(np.ceil(dispersion(snr) * (ndtri(error) / loss) ** 2))
+    backoff = ndtri(np.asarray(error, dtype=np.float64)) / (np.asarray(share) * np.log1p(snr))
+    return np.asarray(np.ceil(dispersion(snr) * backoff**2))
