@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from airtune.radio import mcs
+from airtune.radio.air import Air
+from airtune.radio.cell import Cell
 from airtune.radio.config import CellConfig
+from airtune.radio.grant import Grant
 from airtune.radio.rate import (
     RateModel,
     bandwidth_for_rate_hz,
@@ -135,7 +138,7 @@ def test_min_max_delay_is_the_best_of_a_grid():
 def test_shares_by_price_are_near_the_best_of_a_grid():
     rng = np.random.default_rng(0)
     grid = np.linspace(0.0, 2e6, 20_001)[1:-1]
-    for _ in range(40):
+    for _ in range(15):
         band = Band(2e6, 10 ** rng.uniform(5.5, 8.5, 2), MCS)
         load = rng.uniform(0.1, 10.0, 2) * 1e6
         share = priced_shares(load, band)
@@ -144,6 +147,24 @@ def test_shares_by_price_are_near_the_best_of_a_grid():
         searched = (load[:, None] / rates).sum(0).min()
         # The steps lie 12 % below their concave curve at most.
         assert searched * (1 - 1e-3) <= (load / band.rate(share)).sum() <= searched / 0.878
+
+
+def test_a_link_below_the_threshold_of_its_scheme_is_in_outage():
+    config = CellConfig(rate=MCS, csi="statistical", fading="rayleigh", fade_margin_db=6.0)
+    links, air = Cell(config, 400, seed=1).links(0), Air(config, 1)
+    lost, expected = [], []
+    for client in range(400):
+        planned, snr_hz = links.planned_snr_hz[client], links.snr_hz[client]
+        width = float(occupied_hz(1e6, planned, MCS))
+        scheme = mcs.mcs_efficiency(planned / width * (1 + 1e-12))
+        rate = float(rate_bps(1e6, planned, MCS))
+        assert rate == pytest.approx(width * scheme, rel=1e-9)
+        grant = Grant(client, np.inf, config.power_w, 1e6, rate)
+        lost.append(air.uplink(1000, links, grant).status == "outage")
+        threshold = mcs.THRESHOLD_SNR[np.flatnonzero(scheme == mcs.EFFICIENCY)[0]]
+        unheard = snr_hz < mcs.LOWEST_SNR * config.rate.resource_block_hz
+        expected.append(snr_hz / width < threshold * (1 - 1e-9) or unheard)
+    assert lost == expected and 20 < sum(lost) < 200
 
 
 def test_keys_of_the_other_law_are_refused():
