@@ -88,7 +88,7 @@ class Air:
             return Uplink(False, "outage", once, joules, packets)
         q = float(self._packet_error(links, grant))
         rng = generator(self.seed, "arq", links.round, grant.client)
-        arq = sample_arq(packets, q, config.max_transmissions, rng)
+        arq = sample_arq(packets, q, config.max_transmissions, rng, config.combining)
         on_air = once * arq.transmissions / max(packets, 1)
         seconds = on_air + config.retransmission_delay_s * max(arq.tries - 1, 0)
         joules = on_air * grant.power_w + seconds * config.circuit_power_w

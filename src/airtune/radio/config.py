@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from airtune.config import Config
 from airtune.errors import nearest
 from airtune.radio.compute import DEVICES, DeviceProfile
+from airtune.radio.delivery import Combining
 from airtune.radio.rate import RateModel
 from airtune.radio.units import dbm_to_w
 
@@ -86,6 +87,11 @@ class CellConfig(Config):
     packet_bits: int = Field(8448, ge=1, description="one packet; an NR code block by default")
     max_transmissions: int | None = Field(
         None, ge=1, description="tries per packet; null repeats until delivered"
+    )
+    combining: Combining = Field(
+        "none",
+        description="none: a failed try is forgotten; chase: the copies of a packet add up, each "
+        "of them faded on its own, and packet_error is that of the first",
     )
     retransmission_delay_s: float = Field(
         0.008, ge=0, description="wait before a pass of retransmissions"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr, bdtrik
 
+from airtune.radio.harq import (
+    chase_error,
+    chase_failure,
+    chase_likely_tries,
+    chase_safe_packets,
+    chase_transmissions,
+)
 from airtune.radio.units import Floats, from_db
+
+# What a receiver does with copies that failed: forget them, or add them up (harq.py).
+Combining = Literal["none", "chase"]
 
 _WATERFALL_SNR = float(from_db(0.023))
 
@@ -16,6 +26,7 @@ _WATERFALL_SNR = float(from_db(0.023))
 _ENDLESS = 10_000
 _UNLUCKY = 1e-3
 _COUNTABLE = 2.0**53
+_SURE = float(np.nextafter(1.0, 0.0))
 
 
 class Arq(NamedTuple):
@@ -42,41 +53,87 @@ def packet_error_rate(setting: float | str, mean_snr: ArrayLike) -> Floats:
     return np.full(np.shape(mean_snr), float(setting))
 
 
-def expected_transmissions(q: ArrayLike, max_transmissions: int | None) -> Floats:
+def expected_transmissions(
+    q: ArrayLike, max_transmissions: int | None, combining: Combining = "none"
+) -> Floats:
     """Return the mean number of tries per packet, ``(1 - q^N) / (1 - q)``, N may be endless."""
     q = np.asarray(q, dtype=np.float64)
+    if combining == "chase":
+        return chase_transmissions(q, max_transmissions)
     return (1.0 - residual_loss(q, max_transmissions)) / (1.0 - q)
 
 
-def residual_loss(q: ArrayLike, max_transmissions: int | None) -> Floats:
-    """Return ``q^N``, the chance that a packet exhausts its tries; 0 without a limit."""
-    q = np.asarray(q, dtype=np.float64)
-    return np.zeros_like(q) if max_transmissions is None else np.asarray(q**max_transmissions)
+def failure(tries: ArrayLike, q: ArrayLike, combining: Combining = "none") -> Floats:
+    """Return the chance that ``tries`` tries of a packet all fail, ``q^n`` without combining."""
+    if combining == "chase":
+        return chase_failure(tries, q)
+    return np.asarray(np.power(np.asarray(q, dtype=np.float64), np.asarray(tries)))
+
+
+def residual_loss(
+    q: ArrayLike, max_transmissions: int | None, combining: Combining = "none"
+) -> Floats:
+    """Return the chance that a packet exhausts its N tries; 0 without a limit."""
+    if max_transmissions is None:
+        return np.zeros_like(np.asarray(q, dtype=np.float64))
+    return failure(max_transmissions, q, combining)
+
+
+def expected_passes(
+    packets: ArrayLike,
+    q: ArrayLike,
+    max_transmissions: int | None,
+    combining: Combining = "none",
+) -> Floats:
+    """Return the mean number of tries of the unluckiest of ``packets``, 0 for no packet.
+
+    ``sum_n 1 - (1 - f_n)^packets`` over n = 0 .. N - 1, with f_n the failure of n tries: a pass is
+    there if a packet failed in all before it (DERIVED). With it a payload of ``once`` seconds takes
+    ``once E[tries] + delay (E[passes] - 1)`` in the mean.
+    """
+    packets = np.asarray(packets, dtype=np.float64)
+    limit = _ENDLESS if max_transmissions is None else max_transmissions
+    total = np.where(packets > 0, 1.0, 0.0) * np.ones_like(np.asarray(q, dtype=np.float64))
+    for tries in range(1, limit):
+        happens = -np.expm1(packets * np.log1p(-np.minimum(failure(tries, q, combining), _SURE)))
+        total = total + happens
+        if (happens < 1e-12).all():
+            break
+    return total
 
 
 def sample_arq(
-    packets: int, q: float, max_transmissions: int | None, rng: np.random.Generator
+    packets: int,
+    q: float,
+    max_transmissions: int | None,
+    rng: np.random.Generator,
+    combining: Combining = "none",
 ) -> Arq:
     """Draw what sending ``packets`` packets takes when each is repeated until it gets through.
 
     Each pass repeats what the one before left over, a binomial draw; a message is lost only if a
-    packet exhausts its tries. Without a limit the repeats are negative binomial.
+    packet exhausts its tries. Without a limit and without combining the repeats are negative
+    binomial; chase combining makes them Poisson.
     """
     pending, total, tries = packets, 0, 0
     limit = _ENDLESS if max_transmissions is None else max_transmissions
     while pending and tries < limit:
         total += pending
         tries += 1
-        pending = int(rng.binomial(pending, q))
+        error = float(chase_error(tries, q)) if combining == "chase" else q
+        pending = int(rng.binomial(pending, error))
     return Arq(total, tries, pending > 0)
 
 
-def safe_packets(transmissions: ArrayLike, q: ArrayLike) -> Floats:
+def safe_packets(transmissions: ArrayLike, q: ArrayLike, combining: Combining = "none") -> Floats:
     """Return how many packets ``transmissions`` tries deliver in 999 of 1000 cases.
 
     The 0.1 % quantile of Binomial(transmissions, 1 - q); exact, fractions included, for q = 0.
     """
     tries = np.maximum(np.asarray(transmissions, dtype=np.float64), 0.0)
+    if combining == "chase":
+        safe = chase_safe_packets(np.minimum(tries, _COUNTABLE), q, _UNLUCKY)
+        return np.where(np.asarray(q) > 0, safe, tries)
     whole = np.minimum(np.floor(tries), _COUNTABLE).astype(np.int64)
     success = 1.0 - np.asarray(q)
     # scipy.stats has this quantile ready, but takes a third of a second to import.
@@ -86,12 +143,20 @@ def safe_packets(transmissions: ArrayLike, q: ArrayLike) -> Floats:
     return np.where(np.asarray(q) > 0, np.where(whole > 0, quantile, 0.0), tries)
 
 
-def likely_tries(packets: ArrayLike, q: ArrayLike, max_transmissions: int | None) -> Floats:
+def likely_tries(
+    packets: ArrayLike,
+    q: ArrayLike,
+    max_transmissions: int | None,
+    combining: Combining = "none",
+) -> Floats:
     """Return tries that the unluckiest of ``packets`` exceeds once in a thousand messages.
 
-    Smallest k with ``packets q^k <= 0.001``, at most the limit (DERIVED).
+    Smallest k with ``packets f_k <= 0.001``, at most the limit; f_k is q^k without combining
+    (DERIVED).
     """
     limit = _ENDLESS if max_transmissions is None else max_transmissions
+    if combining == "chase":
+        return np.minimum(chase_likely_tries(np.maximum(packets, 1.0), q, _UNLUCKY), limit)
     q = np.clip(q, 1e-300, 1.0 - 1e-12)
     depth = np.ceil(np.log(np.maximum(packets, 1.0) / _UNLUCKY) / -np.log(q))
     return np.clip(depth, 1.0, limit)

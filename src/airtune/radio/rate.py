@@ -6,20 +6,37 @@ what a link has before anybody decides how much spectrum its power is spread ove
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.special import lambertw
 
 from airtune.config import Config
+from airtune.radio.mcs import (
+    mcs_bandwidth_hz,
+    mcs_in_outage,
+    mcs_occupied_hz,
+    mcs_rate_bps,
+    mcs_slope,
+)
 from airtune.radio.units import Bools, Floats, from_db
 
 _LN2 = float(np.log(2.0))
 
 
 class RateModel(Config):
-    """How far a practical link stays below Shannon; Shannon itself is gap 0 and a high cap."""
+    """How far a practical link stays below Shannon; Shannon itself is gap 0 and a high cap.
 
+    With ``law: mcs`` the table in ``mcs.py`` takes the place of gap, cap and least SNR.
+    """
+
+    law: Literal["shannon", "mcs"] = Field(
+        "shannon",
+        description="Shannon's law with a gap and a cap, or the steps of NR's modulation and "
+        "coding schemes, which are chosen for packet errors of 10 %",
+    )
     gap_db: float = Field(2.0, ge=0, le=20, description="SNR gap of real coding, 2-3 dB for NR")
     max_efficiency: float = Field(
         5.55, gt=0, le=100, description="bit/s/Hz of the best modulation and coding scheme"
@@ -29,9 +46,25 @@ class RateModel(Config):
     )
     resource_block_hz: float = Field(180e3, gt=0, description="smallest piece of spectrum")
 
+    @model_validator(mode="after")
+    def _one_law(self) -> RateModel:
+        if self.law == "mcs":
+            for name in ("gap_db", "max_efficiency", "min_snr_db"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name} belongs to law shannon; with law mcs the table of schemes says "
+                        "it, so leave it out"
+                    )
+        return self
+
 
 def occupied_hz(bandwidth_hz: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> Floats:
-    """Return ``min(b, snr_hz / snr_min)``: power is never spread thinner than ``min_snr_db``."""
+    """Return ``min(b, snr_hz / snr_min)``: power is never spread thinner than ``min_snr_db``.
+
+    Law mcs: the part of the share on which one scheme carries most.
+    """
+    if model.law == "mcs":
+        return mcs_occupied_hz(bandwidth_hz, snr_hz)
     return np.minimum(bandwidth_hz, np.asarray(snr_hz) / from_db(model.min_snr_db))
 
 
@@ -39,7 +72,10 @@ def rate_bps(bandwidth_hz: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> Fl
     """Return the rate of each link in bit/s; arguments broadcast.
 
     ``b' min(cap, log2(1 + snr_hz / (gap b')))`` with ``b' = min(b, snr_hz / snr_min)``.
+    Law mcs: ``max_m e_m min(b, snr_hz / th_m)`` over schemes of efficiency e_m and threshold th_m.
     """
+    if model.law == "mcs":
+        return mcs_rate_bps(bandwidth_hz, snr_hz)
     snr_hz = np.asarray(snr_hz, dtype=np.float64)
     width = occupied_hz(bandwidth_hz, snr_hz, model)
     divisor = np.where((width > 0) & np.isfinite(width), width, 1.0)
@@ -52,8 +88,11 @@ def rate_slope(bandwidth_hz: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> 
     """Return the derivative of :func:`rate_bps` by bandwidth, in bit/s per Hz.
 
     ``log2(1 + x) - x / ((1 + x) ln 2)`` with ``x = snr_hz / (gap b)``; the cap where it binds, and
-    zero beyond the bandwidth that power can fill. It never increases with bandwidth.
+    zero beyond the bandwidth that power can fill. It never increases with bandwidth. Law mcs: the
+    slope of the least concave curve above the steps, which are 12 % below it at most.
     """
+    if model.law == "mcs":
+        return mcs_slope(bandwidth_hz, snr_hz)
     width, snr_hz = np.broadcast_arrays(
         np.asarray(bandwidth_hz, dtype=np.float64), np.asarray(snr_hz, dtype=np.float64)
     )
@@ -67,7 +106,12 @@ def rate_slope(bandwidth_hz: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> 
 
 
 def in_outage(snr_hz: ArrayLike, model: RateModel) -> Bools:
-    """Return which links fall below ``min_snr_db`` even on a single resource block."""
+    """Return which links fall below ``min_snr_db`` even on a single resource block.
+
+    Law mcs: below the threshold of the lowest scheme.
+    """
+    if model.law == "mcs":
+        return mcs_in_outage(snr_hz, model.resource_block_hz)
     return np.asarray(
         np.asarray(snr_hz) < from_db(model.min_snr_db) * model.resource_block_hz, dtype=np.bool_
     )
@@ -78,8 +122,11 @@ def bandwidth_for_rate_hz(rate_bps_: ArrayLike, snr_hz: ArrayLike, model: RateMo
 
     With ``beta = gap R ln2 / snr_hz`` the spectral efficiency in nats is
     ``s = -W_{-1}(-beta e^-beta) - beta`` and ``b = max(R ln2 / s, R / cap)``.
+    Law mcs: the narrowest share of all schemes that reach the rate.
     Exact inverse of :func:`rate_bps`; arguments broadcast.
     """
+    if model.law == "mcs":
+        return mcs_bandwidth_hz(rate_bps_, snr_hz)
     rate, snr_hz = np.broadcast_arrays(
         np.asarray(rate_bps_, dtype=np.float64), np.asarray(snr_hz, dtype=np.float64)
     )

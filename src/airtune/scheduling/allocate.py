@@ -112,7 +112,7 @@ def _bits_by_deadline(
     width = occupied_hz(share, links.planned_snr_hz[clients], config.rate)
     q = packet_error_rate(config.packet_error, links.mean_snr_hz[clients] / width)
     packets = rate * left / config.packet_bits
-    passes = likely_tries(packets, q, config.max_transmissions) - 1.0
+    passes = likely_tries(packets, q, config.max_transmissions, config.combining) - 1.0
     left = np.maximum(left - passes * config.retransmission_delay_s * (q > 0), 0.0)
-    packets = safe_packets(rate * left / config.packet_bits, q)
+    packets = safe_packets(rate * left / config.packet_bits, q, config.combining)
     return np.floor(packets * config.packet_bits)
