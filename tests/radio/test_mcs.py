@@ -18,6 +18,7 @@ from airtune.radio.rate import (
     occupied_hz,
     rate_bps,
     rate_slope,
+    snr_for_rate_hz,
 )
 from airtune.scheduling.bandwidth import min_max_delay
 from airtune.scheduling.tsfa import Band, priced_shares
@@ -94,6 +95,17 @@ def test_rate_never_falls_with_bandwidth_or_snr(bandwidth_hz, snr_hz, factor):
     base = rate_bps(bandwidth_hz, snr_hz, MCS)
     assert rate_bps(bandwidth_hz * factor, snr_hz, MCS) >= base
     assert rate_bps(bandwidth_hz, snr_hz * factor, MCS) >= base
+
+
+@settings(max_examples=200, deadline=None)
+@given(bandwidth_hz=st.floats(1e3, 1e9), share=st.floats(0.0, 1.0))
+def test_the_snr_of_a_rate_carries_it_and_no_less_does(bandwidth_hz, share):
+    rate = share * mcs.EFFICIENCY[0] * bandwidth_hz
+    needed = float(snr_for_rate_hz(bandwidth_hz, rate, MCS))
+    assert rate_bps(bandwidth_hz, needed, MCS) == pytest.approx(rate, rel=1e-9)
+    if rate > 0:
+        assert rate_bps(bandwidth_hz, 0.999 * needed, MCS) < rate
+    assert snr_for_rate_hz(bandwidth_hz, 1.001 * mcs.EFFICIENCY[0] * bandwidth_hz, MCS) == np.inf
 
 
 def test_the_slope_is_that_of_the_convex_hull():

@@ -1,4 +1,4 @@
-"""The description of a cell, with presets."""
+"""The description of a cell."""
 
 from __future__ import annotations
 
@@ -8,33 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from airtune.config import Config
-from airtune.errors import nearest
+from airtune.radio.agreement import check_places, check_sources
 from airtune.radio.compute import DEVICES, DeviceProfile
 from airtune.radio.delivery import Combining
+from airtune.radio.presets import PRESETS, resolve_cell, resolve_device
 from airtune.radio.rate import RateModel
 from airtune.radio.units import dbm_to_w
 
-# A preset lists what differs from CellConfig's defaults, which are the street-canyon cell.
-# Models: TR 38.901. Radii and powers: the usual range of single-cell papers (DERIVED).
-PRESETS: dict[str, dict[str, Any]] = {
-    "urban-micro": {},
-    "urban-macro": {
-        "path_loss": "uma",
-        "radius_m": 500.0,
-        "min_distance_m": 35.0,
-        "base_station_power_dbm": 46.0,
-    },
-    "legacy-macro": {
-        "path_loss": "log-distance",
-        "carrier_ghz": 2.0,
-        "fading": "rayleigh",
-        "packet_error": 0.0,
-        "radius_m": 500.0,
-        "min_distance_m": 35.0,
-        "base_station_power_dbm": 46.0,
-    },
-    "ideal": {"ideal": True},
-}
+PathLossName = Literal["log-distance", "umi", "uma", "rma", "inh-mixed", "inh-open", "free-space"]
 
 
 class CellConfig(Config):
@@ -48,31 +29,71 @@ class CellConfig(Config):
     downlink_bandwidth_hz: float | None = Field(
         None, gt=0, description="broadcast spectrum; null is as the uplink"
     )
-    radius_m: float = Field(200.0, gt=0, le=20e3, description="clients lie within this distance")
+    layout: Literal["disc", "hexagon", "fixed"] = Field(
+        "disc", description="clients lie anywhere in it, or fixed: where positions_m says"
+    )
+    radius_m: float = Field(
+        200.0, gt=0, le=20e3, description="clients lie within this distance; a hexagon's corners"
+    )
     min_distance_m: float = Field(10.0, ge=1, description="and not nearer than this")
-    path_loss: Literal["log-distance", "umi", "uma", "free-space"] = Field(
-        "umi", description="mean attenuation over distance"
+    positions_m: tuple[tuple[float, float], ...] | None = Field(
+        None, description="layout fixed: [x, y] of each client, the base station being at [0, 0]"
+    )
+    mobility: Literal["none", "random-waypoint"] = Field(
+        "none", description="clients walk through the layout at speed_kmh, from point to point"
+    )
+    pause_s: float = Field(0.0, ge=0, description="random-waypoint: rest at each point")
+    path_loss: PathLossName = Field("umi", description="mean attenuation over distance")
+    log_distance_exponent: float = Field(3.76, gt=0, le=10, description="of log-distance")
+    log_distance_reference_db: float = Field(128.1, description="log-distance: loss at the next")
+    log_distance_reference_m: float = Field(1000.0, gt=0, description="log-distance: its distance")
+    indoor_fraction: float = Field(
+        0.0, ge=0, le=1, description="of clients, behind walls of glass and concrete"
     )
     shadowing_db: float | None = Field(
         None, ge=0, le=20, description="log-normal spread; null is the path-loss model's own"
     )
-    fading: Literal["rayleigh", "rician", "none"] = Field(
+    shadowing_map: bool = Field(
+        False,
+        description="sight and shadowing belong to places, so near clients have similar ones; "
+        "else each client has its own; always so where clients move",
+    )
+    decorrelation_m: float | None = Field(
+        None,
+        gt=0,
+        description="of shadowing, exp(-distance / this); null is the path-loss model's own",
+    )
+    fading: Literal["rayleigh", "rician", "nakagami", "none"] = Field(
         "rician", description="small-scale fading; rician is rayleigh for clients out of sight"
     )
     rician_k_db: float = Field(9.0, ge=-20, le=40, description="fixed path over scattered power")
-    speed_kmh: float = Field(3.0, ge=0, le=500, description="of clients, for fading's memory")
-    round_interval_s: float = Field(10.0, gt=0, description="between rounds, for fading's memory")
+    nakagami_m: float = Field(2.0, ge=0.5, le=100, description="nakagami: 1 is rayleigh")
+    speed_kmh: float = Field(
+        3.0, ge=0, le=500, description="of clients, for fading's memory and for mobility"
+    )
+    round_interval_s: float = Field(
+        10.0, gt=0, description="between rounds, for fading's memory and for mobility"
+    )
 
     snr_db: tuple[float, float] | None = Field(
         None,
         description="instead of distance and fading: each client's SNR, over the band divided by "
         "the number of clients, drawn anew each round, uniform in dB between these two",
     )
+    trace: str | None = Field(
+        None,
+        description="instead of distance and fading: a CSV or Parquet file with columns round, "
+        "client (from 0) and snr_db or rate_bps, over the band divided by the number of clients; "
+        "begun anew at its end",
+    )
     power_dbm: float = Field(23.0, ge=-40, le=60, description="a client's transmit power")
     base_station_power_dbm: float = Field(33.0, ge=-40, le=80, description="broadcast power")
     noise_dbm_per_hz: float = Field(-174.0, ge=-250, le=0, description="thermal noise density")
     noise_figure_db: float = Field(5.0, ge=0, le=30, description="of the base station")
     client_noise_figure_db: float = Field(9.0, ge=0, le=30, description="of the clients")
+    noise_rise_db: float = Field(
+        0.0, ge=0, le=60, description="interference of other cells over noise, at the base station"
+    )
     rate: RateModel = Field(RateModel(), description="distance from Shannon")
 
     csi: Literal["perfect", "statistical"] = Field(
@@ -125,15 +146,16 @@ class CellConfig(Config):
     @classmethod
     def _name_devices(cls, value: Any) -> Any:
         listed = [value] if isinstance(value, str | Mapping | DeviceProfile) else value
-        return [_device(item) for item in listed] if isinstance(listed, list | tuple) else listed
+        return (
+            [resolve_device(item) for item in listed]
+            if isinstance(listed, list | tuple)
+            else listed
+        )
 
     @model_validator(mode="after")
     def _cross_check(self) -> CellConfig:
-        if self.min_distance_m >= self.radius_m:
-            raise ValueError(
-                f"min_distance_m ({self.min_distance_m:g}) must be below "
-                f"radius_m ({self.radius_m:g})"
-            )
+        check_places(self)
+        check_sources(self)
         if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
             raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
         narrowest = min(self.bandwidth_hz, self.broadcast_hz)
@@ -150,6 +172,11 @@ class CellConfig(Config):
         return self.downlink_bandwidth_hz or self.bandwidth_hz
 
     @property
+    def has_maps(self) -> bool:
+        """Whether sight and shadowing are read from maps: asked for, or as clients move."""
+        return self.shadowing_map or self.mobility != "none"
+
+    @property
     def power_w(self) -> float:
         """A client's transmit power."""
         return dbm_to_w(self.power_dbm)
@@ -161,32 +188,13 @@ class CellConfig(Config):
 
     @property
     def noise_w_per_hz(self) -> float:
-        """Noise density at the base station, its noise figure included."""
-        return dbm_to_w(self.noise_dbm_per_hz + self.noise_figure_db)
+        """Noise density at the base station: its noise figure and the noise rise included.
+
+        The rise is that of the uplink alone: clients hear the broadcast without it.
+        """
+        return dbm_to_w(self.noise_dbm_per_hz + self.noise_figure_db + self.noise_rise_db)
 
     @property
     def client_noise_w_per_hz(self) -> float:
         """Noise density at a client, its noise figure included."""
         return dbm_to_w(self.noise_dbm_per_hz + self.client_noise_figure_db)
-
-
-def resolve_cell(value: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cell's keys with its preset's values filled in; explicit keys win.
-
-    Raises ``ValueError`` naming the nearest preset if there is none of that name.
-    """
-    given = {"preset": value} if isinstance(value, str) else dict(value)
-    preset = given.get("preset")
-    if preset is None:
-        return given
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise ValueError(f"no cell preset '{preset}'; {nearest(str(preset), PRESETS)}")
-    return {**PRESETS[preset], **given}
-
-
-def _device(item: Any) -> Any:
-    if not isinstance(item, str):
-        return item
-    if item not in DEVICES:
-        raise ValueError(f"no device '{item}'; {nearest(item, DEVICES)}")
-    return DEVICES[item]

@@ -1,10 +1,10 @@
-"""Where the clients are."""
+"""Where points fall: uniform over a disc or a hexagon around the base station."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from airtune.radio.units import Floats
+from airtune.radio.units import Floats, Points
 
 
 def place_in_disc(
@@ -16,3 +16,28 @@ def place_in_disc(
     """
     inner, outer = min_distance_m**2, radius_m**2
     return np.asarray(np.sqrt(inner + rng.random(count) * (outer - inner)))
+
+
+def towards(distance_m: Floats, rng: np.random.Generator) -> Points:
+    """Return points at these distances from the base station, in any direction."""
+    return np.asarray(distance_m * np.exp(2j * np.pi * rng.random(distance_m.size)))
+
+
+def place_in_hexagon(
+    count: int, circumradius_m: float, min_distance_m: float, rng: np.random.Generator
+) -> Points:
+    """Return points uniform over a regular hexagon without its middle.
+
+    The corners lie ``circumradius_m`` from the base station, the first on the x axis; the sides
+    are ``sqrt(3)/2`` of it away, and ``min_distance_m``, the radius of the middle, is below that.
+    Three rhombi with a corner at the origin tile the hexagon; who falls into the middle is drawn
+    again.
+    """
+    corners = circumradius_m * np.exp(2j / 3.0 * np.pi * np.arange(4))
+    points, missing = np.empty(count, dtype=np.complex128), np.arange(count)
+    while missing.size:
+        rhombus = rng.integers(3, size=missing.size)
+        along, across = rng.random((2, missing.size))
+        points[missing] = along * corners[rhombus] + across * corners[rhombus + 1]
+        missing = missing[np.abs(points[missing]) < min_distance_m]
+    return points

@@ -77,6 +77,17 @@ def mcs_bandwidth_hz(rate_bps: ArrayLike, snr_hz: ArrayLike) -> Floats:
     return np.asarray(np.where(serves, np.minimum(rate / EFFICIENCY, widest), np.inf).min(-1))
 
 
+def mcs_snr_hz(bandwidth_hz: ArrayLike, rate_bps: ArrayLike) -> Floats:
+    """Return the least ``snr_hz`` that carries a rate over a bandwidth; inf where none does.
+
+    ``min { R th_m / e_m : R <= e_m b }``. Arguments broadcast.
+    """
+    rate = np.asarray(rate_bps, dtype=np.float64)[..., None]
+    width = np.asarray(bandwidth_hz, dtype=np.float64)[..., None]
+    serves = rate <= width * EFFICIENCY * (1.0 + 1e-12)
+    return np.asarray(np.where(serves, rate * THRESHOLD_SNR / EFFICIENCY, np.inf).min(-1))
+
+
 def mcs_slope(bandwidth_hz: ArrayLike, snr_hz: ArrayLike) -> Floats:
     """Return the slope, in bit/s per Hz, of the least concave curve above :func:`mcs_rate_bps`.
 

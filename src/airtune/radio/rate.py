@@ -20,6 +20,7 @@ from airtune.radio.mcs import (
     mcs_occupied_hz,
     mcs_rate_bps,
     mcs_slope,
+    mcs_snr_hz,
 )
 from airtune.radio.units import Bools, Floats, from_db
 
@@ -145,3 +146,25 @@ def bandwidth_for_rate_hz(rate_bps_: ArrayLike, snr_hz: ArrayLike, model: RateMo
     widest = snr_hz / from_db(model.min_snr_db)
     fastest = rate_bps(np.inf, snr_hz, model)
     return np.where(rate <= fastest * (1.0 + 1e-12), np.minimum(width, widest), np.inf)
+
+
+def snr_for_rate_hz(bandwidth_hz: ArrayLike, rate_bps_: ArrayLike, model: RateModel) -> Floats:
+    """Return the least ``snr_hz`` that carries a rate over a bandwidth; inf above the cap.
+
+    ``gap b (2^(R/b) - 1)``; a rate below that of ``min_snr_db`` occupies a part of the bandwidth,
+    and needs ``R snr_min / log2(1 + snr_min / gap)``. Inverse of :func:`rate_bps`. Law mcs: the
+    least of all schemes that reach the rate over this bandwidth.
+    """
+    if model.law == "mcs":
+        return mcs_snr_hz(bandwidth_hz, rate_bps_)
+    width, rate = np.broadcast_arrays(
+        np.asarray(bandwidth_hz, dtype=np.float64), np.asarray(rate_bps_, dtype=np.float64)
+    )
+    cap, gap = model.max_efficiency, from_db(model.gap_db)
+    densest = from_db(model.min_snr_db)
+    least = np.minimum(cap, np.log1p(densest / gap) / _LN2)
+    efficiency = rate / width
+    spread = gap * width * np.expm1(np.minimum(efficiency, cap) * _LN2)
+    filled = np.maximum(spread, densest * width)
+    snr_hz = np.where(efficiency > least, filled, rate * densest / least)
+    return np.where(efficiency <= cap * (1.0 + 1e-12), snr_hz, np.inf)

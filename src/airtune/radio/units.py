@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+# Places in the plane, x + iy in metres, the base station being at 0.
+Points = NDArray[np.complex128]
 
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
