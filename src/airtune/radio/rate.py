@@ -98,3 +98,20 @@ def bandwidth_for_rate_hz(rate_bps_: ArrayLike, snr_hz: ArrayLike, model: RateMo
     widest = snr_hz / from_db(model.min_snr_db)
     fastest = rate_bps(np.inf, snr_hz, model)
     return np.where(rate <= fastest * (1.0 + 1e-12), np.minimum(width, widest), np.inf)
+
+
+def snr_hz_for_rate(rate_bps_: ArrayLike, bandwidth_hz: ArrayLike, model: RateModel) -> Floats:
+    """Return the least ``P g / (N0 F)`` in Hz that carries a rate; inf above the cap.
+
+    ``gap b (2^(R / b) - 1)``; where that is below ``min_snr_db``, power fills a part of the band
+    only and ``snr_min R / log2(1 + snr_min / gap)`` is needed. Exact inverse of :func:`rate_bps` in
+    power (DERIVED); arguments broadcast, bandwidths are positive.
+    """
+    rate = np.asarray(rate_bps_, dtype=np.float64)
+    width = np.asarray(bandwidth_hz, dtype=np.float64)
+    gap, densest = float(from_db(model.gap_db)), float(from_db(model.min_snr_db))
+    thinnest = min(model.max_efficiency, float(np.log1p(densest / gap)) / _LN2)
+    efficiency = np.minimum(rate / width, model.max_efficiency)
+    dense = np.maximum(gap * np.expm1(efficiency * _LN2), densest) * width
+    needed = np.where(efficiency > thinnest, dense, densest * rate / thinnest)
+    return np.where(rate <= model.max_efficiency * width * (1.0 + 1e-12), needed, np.inf)
