@@ -110,6 +110,7 @@ class RoundRunner:
         devices = self._cell.config.devices
         passes = self._passes[reply.client % len(self._passes)]
         work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
+        snr_hz = links.snr_hz[grant.client] * (grant.power_w / self._cell.config.power_w)
         row = UploadRow(
             links.round,
             reply.client,
@@ -119,7 +120,7 @@ class RoundRunner:
             bandwidth_hz=grant.bandwidth_hz,
             rate_bps=grant.rate_bps,
             power_w=grant.power_w,
-            snr_db=10.0 * math.log10(links.snr_hz[grant.client] / grant.bandwidth_hz),
+            snr_db=10.0 * math.log10(snr_hz / grant.bandwidth_hz),
             compute_seconds=float(compute_seconds(devices, reply.client, work)),
             compute_joules=float(compute_joules(devices, reply.client, work)),
             loss=reply.loss,
