@@ -73,7 +73,11 @@ class RoundRunner:
             payloads = self._open(replies, uploads, state)
             messages += [cast, *missed, *uploads]
         messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
+        selector, had = self._method.setup.selector, state.get("average_rates")
         state = self._method.aggregate(state, self._deliveries(messages, payloads, plan))
+        rates = selector.after(had, links, plan)
+        if rates is not None:
+            state = {**state, "average_rates": torch.from_numpy(rates)}
         totals = _totals(round, plan, messages, len(payloads), self.clock.now - started)
         totals.gradient_norm = self._gradient_norm(messages)
         totals.notes = state.get("notes", {})

@@ -137,7 +137,7 @@ class CellConfig(Config):
             raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
         if self.allocation == "min-energy" and self.deadline_s is None:
             raise ValueError(
-                "allocation: min-energy lowers power as far as the deadline allows; set deadline_s"
+                "allocation min-energy lowers power as far as the deadline allows; set deadline_s"
             )
         narrowest = min(self.bandwidth_hz, self.broadcast_hz)
         if narrowest < self.rate.resource_block_hz:
