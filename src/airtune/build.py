@@ -32,6 +32,7 @@ from airtune.methods.registry import find
 from airtune.methods.views import Setup
 from airtune.planned_seconds import PlannedSeconds, passes
 from airtune.radio.cell import Cell
+from airtune.scheduling.selector import Selector
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,19 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
     if table.task == "causal":
         check_tokenizers([learner, *(kind.learner for kind in kinds)])
         check_lengths([kind.pool.corpus.cap for kind in kinds] + [public.corpus.cap])
+    asked = experiment.clients.per_round or experiment.clients.count
     setup = Setup(
         seed=seed,
         train=experiment.train,
         cell=experiment.cell,
-        per_round=experiment.clients.per_round or experiment.clients.count,
+        per_round=asked,
+        selector=Selector(
+            experiment.clients.selection,
+            asked,
+            experiment.clients.fairness_rounds,
+            experiment.cell,
+            seed,
+        ),
         examples=shares.examples,
         compute_seconds=PlannedSeconds(experiment, kinds),
         initial=kinds[0].learner.model.initial,

@@ -89,7 +89,26 @@ class Experiment(Config):
                 f"clients.partition: dirichlet needs labels, and {kind} data has none; "
                 "use iid, quantity, column or groups"
             )
+        self._check_scheduling()
         return self
+
+    def _check_scheduling(self) -> None:
+        rule, cell = self.clients.selection, self.cell
+        if cell.ideal and rule not in ("random", "round-robin"):
+            raise ValueError(
+                f"clients.selection: {rule} goes by links, and an ideal cell has none; use random "
+                "or round-robin"
+            )
+        if rule == "deadline-feasible" and cell.deadline_s is None:
+            raise ValueError(
+                "clients.selection: deadline-feasible needs a deadline; set cell.deadline_s"
+            )
+        asked = self.clients.per_round or self.clients.count
+        if cell.allocation == "resource-blocks" and asked > cell.blocks and not cell.ideal:
+            raise ValueError(
+                f"cell.allocation: {asked} clients a round cannot share the {cell.blocks} resource "
+                "blocks of cell.bandwidth_hz; lower clients.per_round"
+            )
 
     def result_keys(self) -> dict[str, Any]:
         """Return what determines the results: all but the machine, the title and versions."""

@@ -38,6 +38,11 @@ def test_devices_by_name_or_inline():
         ({"min_distance_m": 300.0}, "must be below"),
         ({"bandwidth_hz": 1e5}, "narrower than one resource block"),
         ({"packet_error": 1.0}, "less than 1"),
+        ({"allocation": "min-energy"}, "set deadline_s"),
+        (
+            {"allocation": "min-energy", "deadline_s": 1.0, "rate": {"law": "mcs"}},
+            "Shannon's law only",
+        ),
         ({"bandwith_hz": 1e6}, "Extra inputs"),
     ],
 )

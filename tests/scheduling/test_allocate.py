@@ -92,3 +92,104 @@ def test_ideal_cell_grants_without_bound():
     plan = allocate(Cell(config, 4, seed=0).links(0), [0, 2], 1e6, 1e3, 5.0, config)
     assert [g.bits for g in plan.grants.values()] == [math.inf, math.inf]
     assert plan.grants[2].bandwidth_hz == 10e6 and plan.grants[2].rate_bps == math.inf
+
+
+# ---- the rules of cell.allocation
+
+RULES = ["equal", "min-max-delay", "resource-blocks", "max-min-rate", "max-sum-rate", "min-energy"]
+ERRORS = [0.0, 0.1, "waterfall"]
+
+
+def planned(rule, round=0, clients=12, payload=1e6, **changes):
+    config = CellConfig(allocation=rule, deadline_s=3.0, **changes)
+    links = Cell(config, clients, seed=3).links(round)
+    compute = np.linspace(0.1, 0.9, clients)
+    return config, links, allocate(links, np.arange(clients), payload, 1e3, compute, config)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_exceeds_the_band_or_the_power(rule):
+    for round in range(20):
+        config, _, plan = planned(rule, round)
+        grants = plan.grants.values()
+        assert sum(grant.bandwidth_hz for grant in grants) <= config.bandwidth_hz * (1 + 1e-12)
+        assert all(0 < grant.power_w <= config.power_w for grant in grants)
+        assert len(plan.grants) + len(plan.skipped) == 12
+
+
+def test_each_rule_is_best_at_what_it_is_for():
+    slowest, rates, total = {}, {}, {}
+    for rule in RULES:
+        _, _, plan = planned(rule, payload=np.linspace(1e5, 2e6, 12))
+        grants = plan.grants.values()
+        asked = np.array(list(plan.grants))
+        bits, compute = np.linspace(1e5, 2e6, 12)[asked], np.linspace(0.1, 0.9, 12)[asked]
+        rate = np.array([grant.rate_bps for grant in grants])
+        assert len(rate) == 12
+        slowest[rule], rates[rule], total[rule] = (
+            (compute + bits / rate).max(),
+            rate.min(),
+            rate.sum(),
+        )
+    assert min(slowest, key=slowest.get) == "min-max-delay"
+    assert min(set(slowest) - {"min-max-delay"}, key=slowest.get) == "resource-blocks"
+    assert max(rates, key=rates.get) == "max-min-rate"
+    assert max(total, key=total.get) == "max-sum-rate"
+
+
+def test_blocks_are_whole_and_at_most_those_there_are():
+    config, _, plan = planned("resource-blocks", bandwidth_hz=5e6)
+    blocks = np.array([grant.bandwidth_hz for grant in plan.grants.values()]) / 180e3
+    assert config.blocks == 27
+    assert blocks == pytest.approx(np.round(blocks)) and blocks.sum() <= 27.001
+    with pytest.raises(ValueError, match="12 clients cannot share 5 resource blocks"):
+        planned("resource-blocks", bandwidth_hz=1e6)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("circuit_w", [0.0, 0.1])
+def test_least_energy_keeps_the_deadline_and_saves_energy(error, circuit_w):
+    joules, late, sent = {}, 0, 0
+    payload = 1_000_000
+    changes = {"packet_error": error, "circuit_power_w": circuit_w, "bandwidth_hz": 5e6}
+    for rule in ("min-max-delay", "min-energy"):
+        joules[rule] = 0.0
+        for round in range(8):
+            config, links, plan = planned(rule, round, payload=payload, **changes)
+            air = Air(config, seed=0)
+            for client, grant in plan.grants.items():
+                trip = air.uplink(payload, links, grant)
+                joules[rule] += trip.joules
+                assert trip.status != "outage"
+                if rule == "min-energy":
+                    assert grant.bits >= payload or grant.power_w == config.power_w
+                    sent += 1
+                    late += trip.seconds > config.deadline_s - np.linspace(0.1, 0.9, 12)[client]
+    assert sent > 60
+    assert late <= 0.01 * sent + 1
+    assert joules["min-energy"] < 0.8 * joules["min-max-delay"]
+
+
+def test_least_energy_is_the_least_power_of_the_deadline_where_nothing_else_costs():
+    changes = {"packet_error": 0.0, "circuit_power_w": 0.0, "bandwidth_hz": 5e6}
+    config, links, plan = planned("min-energy", **changes)
+    tight = 0
+    for client, grant in plan.grants.items():
+        left = 3.0 - np.linspace(0.1, 0.9, 12)[client]
+        snr_hz = links.snr_hz[client] * grant.power_w / config.power_w
+        assert grant.rate_bps == pytest.approx(
+            float(rate_bps(grant.bandwidth_hz, snr_hz, config.rate))
+        )
+        if snr_hz > 1.001 * grant.bandwidth_hz * 10**-0.5:  # not thinner than -5 dB: no slack
+            assert grant.bits == pytest.approx(1e6, rel=1e-4)
+            assert grant.rate_bps * left == pytest.approx(1e6, rel=1e-4)
+            tight += 1
+    assert tight > 3
+
+
+def test_a_schedulers_own_division_keeps_full_power():
+    config = CellConfig(allocation="min-energy", deadline_s=3.0)
+    links = links_of(config, [1e9, 1e9])
+    divide = lambda clients: (np.full(len(clients), 1e6), np.full(len(clients), 5e3))  # noqa: E731
+    plan = allocate(links, [0, 1], 1e4, 1e3, 0.0, config, divide)
+    assert [(g.power_w, g.bits) for g in plan.grants.values()] == [(config.power_w, 5e3)] * 2

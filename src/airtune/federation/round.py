@@ -73,7 +73,11 @@ class RoundRunner:
             payloads = self._open(replies, uploads, state)
             messages += [cast, *missed, *uploads]
         messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
+        selector, had = self._method.setup.selector, state.get("average_rates")
         state = self._method.aggregate(state, self._deliveries(messages, payloads, plan))
+        rates = selector.after(had, links, plan)
+        if rates is not None:
+            state = {**state, "average_rates": torch.from_numpy(rates)}
         totals = _totals(round, plan, messages, len(payloads), self.clock.now - started)
         totals.gradient_norm = self._gradient_norm(messages)
         totals.notes = state.get("notes", {})
@@ -111,7 +115,8 @@ class RoundRunner:
         passes = self._passes[reply.client % len(self._passes)]
         work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
         # A replayed link may be dead, and with statistical CSI nobody knew when it was granted.
-        snr = links.snr_hz[grant.client] / grant.bandwidth_hz
+        snr_hz = links.snr_hz[grant.client] * (grant.power_w / self._cell.config.power_w)
+        snr = snr_hz / grant.bandwidth_hz
         row = UploadRow(
             links.round,
             reply.client,

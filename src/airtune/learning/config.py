@@ -197,6 +197,16 @@ class ClientsConfig(Config):
 
     count: PositiveInt = 10
     per_round: PositiveInt | None = Field(None, description="chosen each round; default: all")
+    selection: Literal[
+        "random", "round-robin", "best-channel", "proportional-fair", "deadline-feasible"
+    ] = Field(
+        "random",
+        description="who is chosen: the best links; the best relative to what each had; or at "
+        "random those whose computing and smallest upload meet the deadline",
+    )
+    fairness_rounds: float = Field(
+        10.0, ge=1, description="rounds over which proportional-fair averages a client's rate"
+    )
     partition: Literal["iid", "dirichlet", "column", "groups", "quantity"] = Field(
         "dirichlet",
         description="column: one client per value of it; groups: a column's values dealt out over "

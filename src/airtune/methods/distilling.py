@@ -21,12 +21,9 @@ from airtune.learning.knowledge import Form, Knowledge, gather, limited
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.projections import Taps
 from airtune.learning.public import PublicTexts
-from airtune.methods.method import Method, MethodConfig
+from airtune.methods.method import Method, MethodConfig, Needed
 from airtune.methods.views import Client, Delivery, Setup, State, Work
-from airtune.radio.cell import Links
-from airtune.scheduling.allocate import allocate
-from airtune.scheduling.plan import Plan
-from airtune.scheduling.selection import choose_randomly
+from airtune.radio.units import Ints
 from airtune.wire import ValueBits
 
 if TYPE_CHECKING:
@@ -101,16 +98,16 @@ class Distilling(Method, ABC):
         met = torch.zeros(len(self.setup.examples), dtype=torch.bool)
         return {"server": dict(self.setup.server.model.initial), "version": 0, "met": met}
 
-    def plan(self, state: State, links: Links) -> Plan:
-        """Choose clients and grant each its part of the uplink."""
-        setup = self.setup
-        chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
-        seconds = np.where(
-            state["met"][chosen].numpy(),
-            setup.compute_seconds(chosen, self._work(state, 0)),
-            setup.compute_seconds(chosen, self._work(state, self.config.warm_up_steps)),
+    def needs(self, state: State, round: int, clients: Ints) -> Needed:
+        """Return sizes of messages and seconds of computing; the first time takes longer."""
+        del round
+        seconds = self.setup.compute_seconds
+        planned = np.where(
+            state["met"][clients].numpy(),
+            seconds(clients, self._work(state, 0)),
+            seconds(clients, self._work(state, self.config.warm_up_steps)),
         )
-        return allocate(links, chosen, self.wanted_bits, self.least_bits, seconds, setup.cell)
+        return self.wanted_bits, self.least_bits, planned
 
     def receive(self, client: Client, payload: Any) -> None:
         """Go on with the client's own adapter; nothing of it ever travels."""

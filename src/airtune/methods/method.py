@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,18 +18,20 @@ from airtune.learning.data.examples import Examples
 from airtune.learning.optimiser import Moments
 from airtune.learning.phase import Phase, supervised
 from airtune.learning.shifts import without_shifts
+from airtune.methods.averaging import weighted_mean
 from airtune.methods.views import Client, Delivery, Setup, State, Work
 from airtune.radio.cell import Links
 from airtune.radio.grant import Grant
+from airtune.radio.units import Ints
 from airtune.scheduling.allocate import allocate
 from airtune.scheduling.plan import Plan
-from airtune.scheduling.selection import choose_randomly
 from airtune.wire import Dense, Payload, Shapes, ValueType, WireError, encode
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
     from airtune.learning.adapter import Adapter
     from airtune.learning.learner import Assignment, Learner
 
+Needed = tuple[ArrayLike, ArrayLike, ArrayLike]
 _LARGEST = 1e6  # of a weight or its change: in float32 products of two, summed, stay finite
 
 
@@ -92,12 +94,20 @@ class Method:
 
     def plan(self, state: State, links: Links) -> Plan:
         """Choose clients and grant each its part of the uplink."""
+        asked = partial(self.needs, state, links.round)
+        chosen = self.setup.selector.choose(links, asked, state.get("average_rates"))
+        return self.grant(state, links, chosen.clients).with_skipped(chosen.skipped)
+
+    def grant(self, state: State, links: Links, clients: Ints) -> Plan:
+        """Divide the uplink over the chosen clients: what a scheduler replaces."""
+        needs = self.needs(state, links.round, clients)
+        return allocate(links, clients, *needs, self.setup.cell)
+
+    def needs(self, state: State, round: int, clients: Ints) -> Needed:
+        """Return bits that clients mean to send, the least of use, and seconds of computing."""
         del state
-        setup = self.setup
-        chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
-        wanted, least = self.upload_bits(chosen)
-        seconds = setup.compute_seconds(chosen, self.work(links.round))
-        return allocate(links, chosen, wanted, least, seconds, setup.cell)
+        seconds = self.setup.compute_seconds(clients, self.work(round))
+        return *self.upload_bits(clients), seconds
 
     def work(self, round: int) -> Work:
         """Return what a client computes in a round, to plan its time."""
@@ -237,17 +247,3 @@ def check_size(payload: Payload, largest: float = _LARGEST) -> None:
     for numbers in payload.numbers():
         if bool((numbers.abs() > largest).any()):
             raise WireError(f"it holds a number beyond {largest:g}.")
-
-
-def weighted_mean(deliveries: Sequence[Delivery]) -> Adapter:
-    """Return ``sum_n w_n theta_n / sum_n w_n`` of what arrived, each tensor over its senders."""
-    totals: dict[str, float] = {}
-    for delivery in deliveries:
-        for name in delivery.payload.tensors:
-            totals[name] = totals.get(name, 0.0) + delivery.weight
-    mean: Adapter = {}
-    for delivery in deliveries:
-        for name, tensor in delivery.payload.tensors.items():
-            part = tensor * (delivery.weight / totals[name])
-            mean[name] = mean[name] + part if name in mean else part
-    return mean

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field as Option
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -16,11 +18,11 @@ from airtune.learning.orthogonality import Form, Orthogonal
 from airtune.learning.phase import Phase, supervised
 from airtune.methods.method import MethodConfig
 from airtune.methods.residual import RepairedConfig, RepairedLora
-from airtune.methods.views import Client, Delivery, Setup, State, Work
+from airtune.methods.views import Client, Delivery, Setup, State
 from airtune.radio.cell import Links
+from airtune.radio.units import Ints
 from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
 from airtune.scheduling.plan import Plan
-from airtune.scheduling.selection import choose_randomly
 
 if TYPE_CHECKING:
     from airtune.learning.adapter import Adapter
@@ -78,12 +80,15 @@ class ScheduledLora(RepairedLora):
         """Return the shared adapter and the scheduler's queues."""
         return {**super().start(), "schedule": self.scheduler.start()}
 
-    def plan(self, state: State, links: Links) -> Plan:
+    def grant(self, state: State, links: Links, clients: Ints) -> Plan:
         """Grant bits and bandwidth by what the pieces weighed last."""
-        setup = self.setup
-        chosen = choose_randomly(len(links), setup.per_round, setup.seed, links.round)
-        seconds = setup.compute_seconds(chosen, Work(setup.train.local_steps))
-        return self.scheduler.plan(state["schedule"], links, chosen, seconds)
+        _, _, seconds = self.needs(state, links.round, clients)
+        return self.scheduler.plan(state["schedule"], links, clients, np.asarray(seconds))
+
+    def upload_bits(self, clients: Ints) -> tuple[ArrayLike, ArrayLike]:
+        """Return the sizes of the largest and of the smallest upload."""
+        del clients
+        return self.scheduler.pieces.whole, self.scheduler.pieces.smallest
 
     def phases(self, client: Client) -> list[Phase]:
         """Return local training with the pull towards orthogonality."""

@@ -15,7 +15,8 @@ from airtune import keyed
 from airtune.errors import UserError
 from airtune.learning.components import Components, Sent
 from airtune.learning.low_rank import Factors
-from airtune.methods.method import Method, MethodConfig, check_size, weighted_mean
+from airtune.methods.averaging import weighted_mean
+from airtune.methods.method import Method, MethodConfig, check_size
 from airtune.methods.views import Client, Delivery, Setup, State
 from airtune.scheduling.plan import Plan
 from airtune.wire import Dense, Payload, RankSlices, Shapes, ValueBits, WireError

@@ -14,7 +14,8 @@ from pydantic import Field as Option
 from torch import Tensor
 
 from airtune.errors import UserError
-from airtune.methods.method import Method, MethodConfig, check_size, weighted_mean
+from airtune.methods.averaging import weighted_mean
+from airtune.methods.method import Method, MethodConfig, check_size
 from airtune.methods.views import Client, Delivery, Setup, State
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan

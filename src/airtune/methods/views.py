@@ -14,6 +14,7 @@ from airtune.learning.optimiser import Moments
 from airtune.learning.projections import Taps
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
+from airtune.scheduling.selector import Selector
 
 if TYPE_CHECKING:  # peft and transformers take seconds to import, and options need neither
     from airtune.learning.adapter import Adapter
@@ -43,8 +44,9 @@ class Work:
 class Setup:
     """What is fixed for a whole run.
 
-    ``examples`` is [clients]; ``compute_seconds`` maps clients [n] and their :class:`Work` to how
-    long each one's round is planned to take, [n]. ``width`` is the number of classes, or of tokens
+    ``selector`` chooses ``per_round`` clients a round. ``examples`` is [clients];
+    ``compute_seconds`` maps clients [n] and their :class:`Work` to how long each one's round is
+    planned to take, [n]. ``width`` is the number of classes, or of tokens
     in the vocabulary. ``initial`` is a client's adapter before the first round; ``server`` trains
     the server's own model, ``models`` those of the clients; ``public`` are the texts that
     everybody has, in the server's tokens; ``texts`` all private ones, in the first client's.
@@ -54,6 +56,7 @@ class Setup:
     train: TrainConfig
     cell: CellConfig
     per_round: int
+    selector: Selector
     examples: np.ndarray
     compute_seconds: Callable[[np.ndarray, Work], np.ndarray]
     initial: Adapter

@@ -120,8 +120,13 @@ class CellConfig(Config):
     deadline_s: float | None = Field(
         None, gt=0, description="for compute and upload, from the end of the downlink"
     )
-    allocation: Literal["equal", "min-max-delay"] = Field(
-        "min-max-delay", description="how uplink bandwidth is divided"
+    allocation: Literal[
+        "equal", "min-max-delay", "resource-blocks", "min-energy", "max-min-rate", "max-sum-rate"
+    ] = Field(
+        "min-max-delay",
+        description="how the uplink is divided: the band equally; so that the last finishes first, "
+        "in hertz, in whole resource blocks, or with power then as low as the deadline allows; for "
+        "the fastest slowest link; for the largest sum of rates, which goes by SNR",
     )
     devices: tuple[DeviceProfile, ...] = Field(
         (DEVICES["phone"],),
@@ -158,6 +163,15 @@ class CellConfig(Config):
         check_sources(self)
         if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
             raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
+        if self.allocation == "min-energy" and self.deadline_s is None:
+            raise ValueError(
+                "allocation min-energy lowers power as far as the deadline allows; set deadline_s"
+            )
+        if self.allocation == "min-energy" and self.rate.law == "mcs":
+            raise ValueError(
+                "allocation min-energy knows the least energy of Shannon's law only; leave "
+                "rate.law out, or divide by min-max-delay"
+            )
         narrowest = min(self.bandwidth_hz, self.broadcast_hz)
         if narrowest < self.rate.resource_block_hz:
             raise ValueError(
@@ -175,6 +189,11 @@ class CellConfig(Config):
     def has_maps(self) -> bool:
         """Whether sight and shadowing are read from maps: asked for, or as clients move."""
         return self.shadowing_map or self.mobility != "none"
+
+    @property
+    def blocks(self) -> int:
+        """Whole resource blocks of the uplink spectrum."""
+        return int(self.bandwidth_hz / self.rate.resource_block_hz * (1.0 + 1e-12))
 
     @property
     def power_w(self) -> float:

@@ -10,11 +10,22 @@ from numpy.typing import ArrayLike
 
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
-from airtune.radio.delivery import likely_tries, packet_error_rate, safe_packets
 from airtune.radio.grant import Grant
-from airtune.radio.rate import in_outage, occupied_hz, rate_bps
+from airtune.radio.rate import rate_bps
 from airtune.radio.units import Floats, Ints
-from airtune.scheduling.bandwidth import equal_shares, min_max_delay
+from airtune.scheduling.bandwidth import (
+    best_snr_shares,
+    equal_shares,
+    max_min_rate,
+    min_max_delay,
+)
+from airtune.scheduling.blocks import min_max_blocks
+from airtune.scheduling.deadline import (
+    bits_by_deadline,
+    least_energy_powers_w,
+    out_of_reach,
+    too_late,
+)
 from airtune.scheduling.plan import Plan
 
 # Maps clients [n] to their shares in Hz and to the bits that each of them is to send, both [n].
@@ -51,38 +62,34 @@ def allocate(
         return Plan(links.round, free, {})
 
     snr_hz = links.planned_snr_hz[clients]
-    unheard = in_outage(snr_hz, config.rate)
-    skipped = {int(client): "outage" for client in clients[unheard]}
-    active = np.flatnonzero(~unheard)
-
-    def late(index: int) -> str:
-        return f"cannot send {smallest[index]:.0f} bits by the deadline"
-
-    def grants(share: Floats) -> tuple[Floats, Floats]:
-        rate = rate_bps(share, snr_hz[active], config.rate)
-        return rate, _bits_by_deadline(links, clients[active], rate, share, compute[active], config)
-
     # Who fails with the whole spectrum fails with any share: this spares divisions below.
-    _, most = grants(np.full(active.size, config.bandwidth_hz))
-    hopeless = most < smallest[active]
-    skipped |= {int(clients[index]): late(index) for index in active[hopeless]}
-    active = active[~hopeless]
+    skipped = out_of_reach(links, clients, smallest, compute, config)
+    active = np.flatnonzero([int(client) not in skipped for client in clients])
+
+    def grants(share: Floats, dimmed: Floats) -> tuple[Floats, Floats]:
+        rate = rate_bps(share, snr_hz[active] * dimmed, config.rate)
+        there = clients[active]
+        return rate, bits_by_deadline(links, there, rate, share, compute[active], config, dimmed)
+
     while active.size:
         wanted = np.full(active.size, np.inf)
         if divide is not None:
             share, wanted = divide(clients[active])
-        elif config.allocation == "equal":
-            share = equal_shares(active.size, config.bandwidth_hz)
         else:
-            share, _ = min_max_delay(
-                payload[active], snr_hz[active], compute[active], config.bandwidth_hz, config.rate
-            )
-        rate, bits = grants(share)
+            share = _shares(payload[active], snr_hz[active], compute[active], config)
+        dimmed = np.ones(active.size)
+        rate, bits = grants(share, dimmed)
         if (bits >= smallest[active]).all():
             break
         worst = int(np.argmin(bits / np.maximum(smallest[active], 1.0)))
-        skipped[int(clients[active[worst]])] = late(int(active[worst]))
+        skipped[int(clients[active[worst]])] = too_late(smallest[active[worst]])
         active = np.delete(active, worst)
+    if divide is None and config.allocation == "min-energy" and active.size:
+        power = least_energy_powers_w(
+            links, clients[active], share, payload[active], compute[active], config
+        )
+        dimmed = power / config.power_w
+        rate, bits = grants(share, dimmed)
 
     short = wanted < smallest[active] if active.size else np.zeros(0, dtype=np.bool_)
     for index in active[short]:
@@ -92,7 +99,7 @@ def allocate(
         int(clients[index]): Grant(
             int(clients[index]),
             float(min(bits[k], wanted[k])),
-            config.power_w,
+            float(dimmed[k] * config.power_w),
             float(share[k]),
             float(rate[k]),
         )
@@ -102,17 +109,16 @@ def allocate(
     return Plan(links.round, granted, dict(sorted(skipped.items())))
 
 
-def _bits_by_deadline(
-    links: Links, clients: Ints, rate: Floats, share: Floats, compute: Floats, config: CellConfig
-) -> Floats:
-    """Return the bits that arrive by the deadline with the repeats that errors will cost."""
-    if config.deadline_s is None:
-        return np.full(clients.size, np.inf)
-    left = np.maximum(config.deadline_s - compute, 0.0)
-    width = occupied_hz(share, links.planned_snr_hz[clients], config.rate)
-    q = packet_error_rate(config.packet_error, links.mean_snr_hz[clients] / width)
-    packets = rate * left / config.packet_bits
-    passes = likely_tries(packets, q, config.max_transmissions, config.combining) - 1.0
-    left = np.maximum(left - passes * config.retransmission_delay_s * (q > 0), 0.0)
-    packets = safe_packets(rate * left / config.packet_bits, q, config.combining)
-    return np.floor(packets * config.packet_bits)
+def _shares(payload: Floats, snr_hz: Floats, compute: Floats, config: CellConfig) -> Floats:
+    """Return what ``config.allocation`` gives each client, in Hz."""
+    band, model = config.bandwidth_hz, config.rate
+    if config.allocation == "equal":
+        return equal_shares(snr_hz.size, band)
+    if config.allocation == "resource-blocks":
+        given = min_max_blocks(payload, snr_hz, compute, config.blocks, model)
+        return np.asarray(given * model.resource_block_hz)
+    if config.allocation == "max-min-rate":
+        return max_min_rate(snr_hz, band, model)
+    if config.allocation == "max-sum-rate":
+        return best_snr_shares(snr_hz, band)
+    return min_max_delay(payload, snr_hz, compute, band, model)[0]

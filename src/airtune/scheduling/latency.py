@@ -132,11 +132,8 @@ class LatencyScheduler:
 
         plan = allocate(links, able, pieces.whole, pieces.smallest, compute[able], cell, divide)
         queue = self._planned["queue"].numpy()
-        return replace(
-            plan,
-            skipped=dict(sorted({**plan.skipped, **skipped}.items())),
-            notes={client: {"queue": float(queue[client])} for client in plan.grants},
-        )
+        notes = {client: {"queue": float(queue[client])} for client in plan.grants}
+        return replace(plan, notes=notes).with_skipped(skipped)
 
     def after(self, state: State, uploads: Sequence[Upload]) -> State:
         """Return the state after a round in which these clients had a grant."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airtune.radio.grant import Grant
 
@@ -16,3 +16,7 @@ class Plan:
     grants: dict[int, Grant]
     skipped: dict[int, str]
     notes: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+
+    def with_skipped(self, others: Mapping[int, str]) -> Plan:
+        """Return the plan with more clients who do not transmit, and why."""
+        return replace(self, skipped=dict(sorted({**self.skipped, **others}.items())))

@@ -17,12 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps, rate_slope
 from airtune.radio.units import Floats, Ints
 from airtune.scheduling.bandwidth import equal_shares
+from airtune.scheduling.lyapunov import after as after  # queues of seconds
+from airtune.scheduling.lyapunov import score
 
 _PASSES = 8
 _DAMPING = 0.5
@@ -102,11 +103,6 @@ class Band:
     def rate(self, share_hz: Floats) -> Floats:
         """Return each link's rate with its share, bit/s."""
         return rate_bps(share_hz, self.snr_hz, self.model)
-
-
-def after(queue: ArrayLike, seconds: ArrayLike, budget_s: float) -> Floats:
-    """Return ``max(0, Q + tau - budget)``: the queues after a round."""
-    return np.maximum(np.asarray(queue) + np.asarray(seconds) - budget_s, 0.0)
 
 
 def threshold(demand: Demand, queue: Floats, rate: Floats, v: float) -> Ints:
@@ -219,7 +215,8 @@ def round_maximum(demand: Demand, band: Band, queue_s: float, v: float) -> tuple
     for tau in np.geomspace(shortest, max(longest, shortest), _TAUS):
         found = within(demand, band, float(tau))
         if found is not None:
-            cost = v * float(demand.weights @ demand.left(found[1])) + queue_s * float(tau)
+            error = float(demand.weights @ demand.left(found[1]))
+            cost = float(score(error, [queue_s], [tau], v))
             if best is None or cost < best[0]:
                 best = cost, *found
     assert best is not None  # all fits into the longest

@@ -1,0 +1,95 @@
+"""What a deadline leaves: bits that arrive in time, who is out of reach, how little power does."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from airtune.radio.cell import Links
+from airtune.radio.config import CellConfig
+from airtune.radio.delivery import likely_tries, packet_error_rate, safe_packets
+from airtune.radio.rate import in_outage, occupied_hz, rate_bps
+from airtune.radio.units import Bools, Floats, Ints
+from airtune.scheduling.power import least_energy_w, least_power_w
+
+_HALVINGS = 50  # of the ratio of the largest rate to the least
+
+
+def bits_by_deadline(
+    links: Links, clients: Ints, rate: Floats, share: Floats, compute: Floats, config: CellConfig,
+    dimmed: Floats | float = 1.0,
+) -> Floats:  # fmt: skip
+    """Return the bits that arrive by the deadline with the repeats that errors will cost, [n].
+
+    ``rate`` in bit/s, ``share`` in Hz and ``compute`` in seconds are those of clients [n];
+    ``dimmed`` is the part of full power that they send with. Infinite without a deadline.
+    """
+    if config.deadline_s is None:
+        return np.full(clients.size, np.inf)
+    left = np.maximum(config.deadline_s - compute, 0.0)
+    width = occupied_hz(share, links.planned_snr_hz[clients] * dimmed, config.rate)
+    q = packet_error_rate(config.packet_error, links.mean_snr_hz[clients] * dimmed / width)
+    packets = rate * left / config.packet_bits
+    passes = likely_tries(packets, q, config.max_transmissions, config.combining) - 1.0
+    left = np.maximum(left - passes * config.retransmission_delay_s * (q > 0), 0.0)
+    packets = safe_packets(rate * left / config.packet_bits, q, config.combining)
+    return np.floor(packets * config.packet_bits)
+
+
+def out_of_reach(
+    links: Links, clients: Ints, smallest: Floats, compute: Floats, config: CellConfig
+) -> dict[int, str]:
+    """Return who can send nothing of use even over the whole band, with the reason.
+
+    In outage, or computing and the ``smallest`` [n] bits do not meet the deadline. Nobody is in an
+    ideal cell.
+    """
+    if config.ideal:
+        return {}
+    unheard = in_outage(links.planned_snr_hz[clients], config.rate)
+    found = {int(client): "outage" for client in clients[unheard]}
+    heard = clients[~unheard]
+    whole = np.full(heard.size, config.bandwidth_hz)
+    rate = rate_bps(whole, links.planned_snr_hz[heard], config.rate)
+    bits = bits_by_deadline(links, heard, rate, whole, compute[~unheard], config)
+    late = bits < smallest[~unheard]
+    for client, least in zip(heard[late], smallest[~unheard][late], strict=True):
+        found[int(client)] = too_late(least)
+    return found
+
+
+def too_late(smallest_bits: float) -> str:
+    """Return why a client is skipped that cannot send its smallest payload in time."""
+    return f"cannot send {smallest_bits:.0f} bits by the deadline"
+
+
+def least_energy_powers_w(
+    links: Links, clients: Ints, share: Floats, payload: Floats, compute: Floats,
+    config: CellConfig,
+) -> Floats:  # fmt: skip
+    """Return the powers in W at which payloads arrive by the deadline for least energy, [n].
+
+    The smallest power that meets the deadline, repeats included, or where that costs less, as the
+    circuit is on for a shorter time, the one of least energy per bit. Full power for those whose
+    ``payload`` [n] does not arrive with any.
+    """
+    full, model = config.power_w, config.rate
+    snr_hz = links.planned_snr_hz[clients]
+
+    def kept(power: Floats) -> Bools:
+        dimmed = power / full
+        rate = rate_bps(share, snr_hz * dimmed, model)
+        bits = bits_by_deadline(links, clients, rate, share, compute, config, dimmed)
+        return np.asarray(bits >= payload, dtype=np.bool_)
+
+    def powers(rate: Floats) -> Floats:
+        return np.minimum(least_power_w(rate, share, snr_hz, full, model), full)
+
+    high = rate_bps(share, snr_hz, model)
+    low = 1e-9 * high
+    for _ in range(_HALVINGS):
+        middle = np.sqrt(low * high)
+        enough = kept(powers(middle))
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    efficient = least_energy_w(share, snr_hz, full, config.circuit_power_w, model)
+    power = np.maximum(powers(high * (1.0 + 1e-9)), efficient)
+    return np.where(kept(power), power, full)
