@@ -9,6 +9,7 @@ from typing import Any
 
 PREFERENCES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROUNDS, STEPS = 6, 3
+SEEDS = (0, 1, 2)
 BESIDE = {
     "kind": "lora+bottleneck", "rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj"],
     "bottleneck": 8,
@@ -43,11 +44,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 # Which rows are measured on which pair of objectives, and on which seeds.
 PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
-    ("caring", MAIN, (0, 1, 2)),
-    ("caring", ("block, equal weights", "PWFF+, block"), (0, 1)),
-    ("caring", (*SINGLE, "PFIT, copies", "PFIT, restart", "PFIT, copies, PPO"), (0,)),
-    ("harmless", (*MAIN, *RULES), (0,)),
-    ("learned", ("PWFF", "PWFF+", "equal weights"), (0,)),
+    ("caring", (*MAIN, *PFIT, *SINGLE), SEEDS),
+    ("harmless", (*MAIN, *RULES), SEEDS),
+    ("learned", ("PWFF", "PWFF+", "equal weights"), SEEDS),
 )
 SHORT: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("caring", ("PWFF", "PWFF+", "local", "equal weights"), (0, 1, 2)),
