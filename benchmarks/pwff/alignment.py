@@ -90,9 +90,10 @@ def page(results: dict[str, Any], rows: Rows) -> str:
         "policy's own frozen features, polite and harmless, in units of the texts that they were "
         "learned from, sent once. KL is to the pretrained "
         "model, in nats of an answer. Settings are those of the pilot, for all rows of a kind of "
-        "adapter; they were chosen on the same held-out prompts, so all rows are optimistic. PPO was "
-        "also tried on seed 0 of `caring` with lambda 0.8 and 0.95 instead of 1, half and double the "
-        "rate, two epochs, and no KL: none was better. Seconds are rough: other work ran beside.\n",
+        "adapter; they were chosen on the same held-out prompts, so all rows are optimistic. "
+        "PPO was also tried on seed 0 of `caring` with lambda 0.8 and 0.95 instead of 1, half and "
+        "double the rate, two epochs, and no KL: none was better. Seconds are rough: other work "
+        "ran beside.\n",
         "Ours: split weights, PWFF+, equal length (of gradients; Adam's steps hardly depend on "
         "it, so that rows of MGDA without it have about equal steps too). One model for all: "
         "equal weights and the single weights.\n",

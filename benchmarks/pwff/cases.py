@@ -41,17 +41,16 @@ HEADS: dict[Head, tuple[str, ...]] = {
 
 MAIN = ("PFTT", "PFTT+", "adapter shared", "LoRA shared", "both shared", "local")
 Plan = tuple[tuple[Head, str, tuple[str, ...], tuple[int, ...]], ...]
-# What is measured: head, skew, rows, seeds. The main cells have three seeds.
+SEEDS = (0, 1, 2)
+# What is measured: head, skew, rows, seeds.
 PLAN: Plan = (
-    ("frozen", "0.5", MAIN, (0, 1, 2)),
-    ("frozen", "0.1", MAIN, (0, 1, 2)),
-    ("frozen", "IID", ("PFTT", "PFTT+", "both shared", "local"), (0,)),
-    ("frozen", "0.5", ("PFTT, width 8", "PFTT, 8 bit", "PFTT, 4 bit"), (0,)),
-    ("private", "0.1", ("adapter shared",), (0,)),
-    ("private", "0.5", ("adapter shared",), (0,)),
-    ("shared", "0.5", ("PFTT", "adapter shared", "only the head shared"), (0,)),
+    *(("frozen", skew, MAIN, SEEDS) for skew in SKEWS),
+    *(("private", skew, ("adapter shared",), SEEDS) for skew in SKEWS),
+    ("frozen", "0.5", ("PFTT, width 8", "PFTT, 8 bit", "PFTT, 4 bit"), SEEDS),
+    *(("shared", skew, HEADS["shared"], (0,)) for skew in SKEWS),
+    *(("private", skew, ("PFTT",), (0,)) for skew in SKEWS),
 )
-SHORT: Plan = (("frozen", "0.5", ("PFTT", "PFTT+", "adapter shared", "LoRA shared"), (0, 1, 2)),)
+SHORT: Plan = (("frozen", "0.5", ("PFTT", "PFTT+", "adapter shared", "LoRA shared"), SEEDS),)
 
 
 @dataclass(frozen=True)
