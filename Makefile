@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test lint types pytest clean
+.PHONY: setup run test lint types pytest coverage clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ types: $(STAMP)
 
 pytest: $(STAMP)
 	@# One process for each core, with one thread each: tensors here are too small for more.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+coverage: $(STAMP)
+	@# Apart from test: tracing every line takes a quarter of the time again.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal \
 		--cov --cov-report=term
 

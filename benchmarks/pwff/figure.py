@@ -30,7 +30,7 @@ def main() -> None:
     picture = draw(personal, aligned)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "figure.html"
-        picture.write_html(page, include_plotlyjs=True)
+        picture.write_html(page, include_plotlyjs=True, config={"displayModeBar": False})
         photograph(page, HERE / "figure.png")
 
 
