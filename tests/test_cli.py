@@ -85,6 +85,9 @@ def test_a_user_runs_compares_reports_and_exports(airtune, description):
         "not an empty directory"
         in airtune("export", "runs/small", "--to", "mine", check=False).stderr
     )
+    said = airtune("export", "runs/small", "--to", "theirs", "--client", "1").stdout
+    assert "client 1 keeps nothing of its own: this is the server's model" in said
+    assert "the own model of client 1 " in (airtune.home / "theirs" / "README.md").read_text()
 
     # The same from Python.
     import airtune as package

@@ -36,6 +36,24 @@ def test_language_models_get_perplexity_too(make_view):
     assert panels[3].layout.title.text == "Perplexity against uplink"
 
 
+def test_alignment_is_drawn_as_the_reward_by_clients_own_weights(make_view):
+    """Such a run may have no accuracy at all, and its rewards may be negative or zero."""
+    view = make_view(personal=False, rounds=3)
+    view.history["accuracy"] = None
+    assert cost_curves([view]) == []
+    view.history["personal_reward"] = [-0.5, 0.0, 0.25, 1.0]
+    panels = cost_curves([view])
+    assert [panel.layout.title.text for panel in panels] == [
+        "Clients' reward against uplink",
+        "Clients' reward against simulated time",
+        "Clients' reward against energy",
+    ]
+    (line,) = panels[0].data
+    np.testing.assert_allclose(line.y, [-0.5, 0.0, 0.25, 1.0])
+    assert panels[0].layout.yaxis.type != "log"
+    assert line.text[2].startswith("round 2: personal reward 0.25")
+
+
 def test_costs_far_apart_share_a_log_axis_without_the_free_round(make_view):
     panel = cost_curves([make_view(payload_bits=1e6), make_view(payload_bits=1e8)])[0]
     assert panel.layout.xaxis.type == "log"
