@@ -103,6 +103,14 @@ def test_a_target_can_be_asked_for():
     assert row(shown, "small") == "small 50.0 3.00 2.00 3.33 900 0 0"
 
 
+def test_scores_of_clients_stand_beside_the_servers():
+    view = small_run()
+    scores = {"helpful": 0.25, "personal_helpful": 0.5, "personal_reward": 0.75}
+    shown = text(run_table(replace(view, summary=view.summary | {"scores": scores})), 120)
+    assert row(shown, "Helpful").endswith("the server's model 0.250")
+    assert row(shown, "Reward").endswith("mean over clients' own models")
+
+
 def test_too_many_columns_become_rows(make_view):
     views = [make_view(name, rounds=4, seed=i) for i, name in enumerate(["one", "two"])]
     wide = text(compare_table(views, width=80))

@@ -85,14 +85,21 @@ def _learned(view: RunView) -> list[Fact]:
     for name, value in (said.get("scores") or {}).items():
         if name.startswith("personal_") and known(value):
             change = _change(floats(untrained, name).max(), value, digits)
-            facts.append(Fact(measure(name), change, "mean over clients' own models"))
+            note, common = "mean over clients' own models", said["scores"].get(_plain(name))
+            if known(common):
+                note += f"; the server's model {digits(common)}"
+            facts.append(Fact(measure(name), change, note))
     return facts
 
 
 def measure(name: str) -> str:
     """Return what a score of a method's own is called."""
-    plain = name.removeprefix("personal_")
+    plain = _plain(name)
     return _MEASURES.get(plain, plain.replace("_", " ").capitalize())
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("personal_")
 
 
 def _cost(view: RunView) -> list[Fact]:
