@@ -163,13 +163,14 @@ def _case(shared: Path, rank: int, seed: int) -> of.Case:
 def _chosen(case: of.Case, way: str, path: Path) -> dict[str, Any]:
     """Return the offline choice, which is kept beside the runs."""
     from airtune.experiment import Experiment
-    from airtune.planning.rank import plan_rank, write_plan
+    from airtune.planning.rank import plan_rank
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         found = plan_rank(Experiment(**case.values), RANKS, by=way)
-        write_plan(found | {"wall_seconds": round(time.perf_counter() - started, 1)}, path)
+        found["wall_seconds"] = round(time.perf_counter() - started, 1)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     kept: dict[str, Any] = json.loads(path.read_text())
     print(way, case.seed, kept["chosen"], f"{kept['wall_seconds']} s", flush=True)
     return kept

@@ -11,6 +11,7 @@ from airtune import keyed
 from airtune.experiment import Experiment
 from airtune.federation.evaluation import Evaluator
 from airtune.federation.in_process import InProcess
+from airtune.federation.interface import Federation
 from airtune.federation.round import RoundRunner
 from airtune.federation.session import Session
 from airtune.fitting import (
@@ -50,10 +51,12 @@ class Parts:
     shares: Shares
 
 
-def build(experiment: Experiment, table: Table | None = None) -> Parts:
+def build(
+    experiment: Experiment, table: Table | None = None, learns: type[Learner] = Learner
+) -> Parts:
     """Load data and models, divide the data, set up method and cell.
 
-    ``table`` stands for the data that the experiment names.
+    ``table`` stands for the data that the experiment names, ``learns`` for what trains.
     """
     seed, method_class = experiment.seed, find(experiment.method.name)
     check_models(experiment, method_class)
@@ -63,7 +66,7 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
     check_data(table, experiment.method.name, method_class)
     table, shots = take_shots(table, shots_asked(experiment), seed)
     shares = partition(table.train, experiment.clients, seed)
-    models = Models(experiment, table, shots, device)
+    models = Models(experiment, table, shots, device, learns)
     kinds = [
         models.kind(config, experiment.adapter, shares)
         for config in experiment.clients.models or (experiment.model,)
@@ -107,19 +110,19 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
     return Parts(table, backbone, learner.model, learner, method, clients, evaluator, cell, shares)
 
 
+def rounds(parts: Parts, federation: Federation | None = None) -> RoundRunner:
+    """Return what runs rounds of these parts, with their own clients or through ``federation``."""
+    costs = [passes(kind.learner.model, parts.cell.config) for kind in parts.clients.kinds]
+    return RoundRunner(parts.method, federation or parts.clients, parts.cell, costs)
+
+
 def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
     """Return the session that runs these parts, writing to ``folder``."""
-    runner = RoundRunner(
-        parts.method,
-        parts.clients,
-        parts.cell,
-        [passes(kind.learner.model, parts.cell.config) for kind in parts.clients.kinds],
-    )
     return Session(
         folder,
         parts.method,
         parts.clients,
-        runner,
+        rounds(parts),
         parts.evaluator,
         parts.table.task,
         experiment.machine.checkpoint_every,

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import airtune
+from airtune.cli_plan import plan
 from airtune.errors import UserError
+from airtune.terminal import File, Set, console
 
 app = typer.Typer(
     name="airtune",
@@ -20,13 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
-
-File = Annotated[Path, typer.Argument(help="experiment in YAML", show_default=False)]
-Set = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads Optional on every version we support
-    typer.Option("--set", metavar="KEY.SUB=VALUE", help="override one key; may be repeated"),
-]
 Runs = Annotated[list[Path], typer.Argument(help="run directories", show_default=False)]
 
 
@@ -80,52 +74,7 @@ def run(
         )
 
 
-@app.command()
-def plan(
-    file: File,
-    rank: Annotated[bool, typer.Option("--rank", help="choose the LoRA rank by pilots")] = False,
-    ranks: Annotated[str, typer.Option(help="ranks to choose from")] = "1,2,4,8,16,32",
-    proxy: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            help="file of texts for pilots, read like data.train; default: some of the "
-            "experiment's own training texts",
-            show_default=False,
-        ),
-    ] = None,
-    rounds: Annotated[int, typer.Option(help="of each pilot")] = 3,
-    by: Annotated[
-        str,
-        typer.Option(help="pilot: held-out loss under the budget; surrogate: what each rank omits"),
-    ] = "pilot",
-    set_: Set = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="JSON file for the curve", show_default=False),
-    ] = None,
-) -> None:
-    """Choose before a run what pilots on proxy data can choose: the LoRA rank."""
-    if not rank:
-        raise UserError("plan: only the choice of the LoRA rank exists so far; add --rank.")
-    from airtune.experiment import read_experiment
-
-    experiment = read_experiment(file, set_ or [])
-    from airtune.planning.rank import parse_by, parse_ranks, plan_rank, write_plan
-    from airtune.report.rank_table import rank_sentences, rank_table
-
-    wanted, way = parse_ranks(ranks), parse_by(by)
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise UserError(f"--out: '{out}' cannot be written; name a file in an existing folder.")
-
-    def on_pilot(number: int) -> None:
-        console.print(f"pilot of rank {number}", style="dim", highlight=False)
-
-    found = plan_rank(experiment, wanted, proxy, rounds, way, on_pilot)
-    console.print(rank_table(found))
-    for sentence in rank_sentences(found):
-        console.print(sentence, soft_wrap=True, highlight=False)
-    if out is not None:
-        write_plan(found, out)
+app.command(context_settings={"allow_extra_args": True})(plan)
 
 
 @app.command()

@@ -110,6 +110,16 @@ class Experiment(Config):
                 "blocks of cell.bandwidth_hz; lower clients.per_round"
             )
 
+    def changed(self, overrides: Iterable[str]) -> Experiment:
+        """Return the experiment with ``key.sub=value`` overrides; raise UserError where wrong.
+
+        Everything else stays as it is resolved: another preset would change nothing.
+        """
+        values = self.model_dump(mode="json")
+        for override in overrides:
+            _apply(values, override)
+        return Experiment(**values)
+
     def result_keys(self) -> dict[str, Any]:
         """Return what determines the results: all but the machine, the title and versions."""
         return self.model_dump(mode="json", exclude={"machine", "versions", "name"})

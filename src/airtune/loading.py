@@ -25,9 +25,15 @@ class Models:
     """The models of an experiment and its texts in their tokens, each loaded once."""
 
     def __init__(
-        self, experiment: Experiment, table: Table, shots: pd.DataFrame, device: torch.device
+        self,
+        experiment: Experiment,
+        table: Table,
+        shots: pd.DataFrame,
+        device: torch.device,
+        learns: type[Learner] = Learner,
     ) -> None:
         self._experiment, self._table, self._device = experiment, table, device
+        self._learns = learns
         self._frames = {
             "train": table.train,
             "test": table.test,
@@ -46,7 +52,7 @@ class Models:
             adapted = AdaptedModel(self._backbone(model), adapter, task, experiment.seed)
             if experiment.machine.compile:
                 adapted.compile()
-            self._learners[key] = Learner(
+            self._learners[key] = self._learns(
                 adapted, experiment.train, experiment.seed, experiment.machine
             )
         return self._learners[key]

@@ -83,13 +83,10 @@ def _flat(row: Row) -> Row:
     return {key: value for key, value in row.items() if key not in ("row", *_NESTED)} | inner
 
 
-def plain(row: Row) -> Row:
-    """Return a row, and its notes, with null for what JSON cannot say (NaN, infinity)."""
-    return {
-        key: plain(value)
-        if isinstance(value, dict)
-        else None
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for key, value in row.items()
-    }
+def plain(value: Any) -> Any:
+    """Return what is to be JSON with null for what that cannot say (NaN, infinity)."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -103,3 +103,15 @@ def as_dict(row: LedgerRow) -> dict[str, Any]:
     """Return a row with its kind first."""
     values = vars(row)  # rows are flat: dataclasses.asdict would copy each number for its safety
     return {"row": values["row"], **values}
+
+
+_KINDS: dict[str, type[BroadcastRow] | type[UploadRow] | type[RoundRow]] = {
+    "broadcast": BroadcastRow,
+    "upload": UploadRow,
+    "round": RoundRow,
+}
+
+
+def as_row(values: Mapping[str, Any]) -> LedgerRow:
+    """Return the row that :func:`as_dict` made these values of, or a ledger's line has."""
+    return _KINDS[values["row"]](**values)

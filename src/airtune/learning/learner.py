@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -131,7 +129,7 @@ class Learner:
         parts: dict[tuple[bool, ...], list[str]] = {}
         heads = set(self.model.head_names)
         for name in self.model.slots.shapes:
-            key = (name in heads, *(_trains(phase, name) for phase in phases))
+            key = (name in heads, *(phase.moves(name) for phase in phases))
             parts.setdefault(key, []).append(name)
         return parts.values()
 
@@ -152,7 +150,7 @@ class Learner:
 
     def _run_phase(self, cohort: Sequence[Assignment], phases: Sequence[Phase], index: int) -> None:
         slots, first = self.model.slots, phases[0]
-        blocks = [block for block in slots.blocks if _trains(first, block.names[0])]
+        blocks = [block for block in slots.blocks if first.moves(block.names[0])]
         if not blocks:
             return
         slots.train_only(blocks)
@@ -268,12 +266,3 @@ def _alike(tasks: Sequence[Assignment]) -> dict[tuple[object, ...], list[Assignm
         key = *_recipe(task), identity(task.adapter)
         groups.setdefault(key, []).append(task)
     return groups
-
-
-def _trains(phase: Phase, name: str) -> bool:
-    return _named(name, phase.trains)
-
-
-@lru_cache(maxsize=1 << 14)
-def _named(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -118,6 +120,15 @@ class Phase:
     batch_size: int | None = None
     goes_on: bool = False
     maker: Maker | None = None
+
+    def moves(self, name: str) -> bool:
+        """Return whether a tensor of this name trains."""
+        return _named(name, self.trains)
+
+
+@lru_cache(maxsize=1 << 14)
+def _named(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def supervised(step: Pass) -> Tensor:

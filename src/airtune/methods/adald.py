@@ -63,6 +63,7 @@ class AdaLD(FedMD):
     """
 
     Config: ClassVar[type[MethodConfig]] = AdaLDConfig
+    sizes_vary = True  # what goes down has every entry that some client sent
 
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError for more entries than there are, and for models without projections."""

@@ -68,6 +68,8 @@ class Method:
     answers_prompts: ClassVar[bool] = False
     # Whether it measures models itself, by judge: those of clients without test texts, too.
     judges: ClassVar[bool] = False
+    # Whether messages are as long as what was learned makes them, so that a plan cannot know.
+    sizes_vary: ClassVar[bool] = False
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
     uplink_payload: ClassVar[type | tuple[type, ...]] = Dense
 

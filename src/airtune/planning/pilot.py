@@ -11,17 +11,16 @@ import numpy as np
 from torch import Tensor
 
 from airtune.build import Parts, build
+from airtune.build import rounds as build_rounds
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation.interface import Federation, Order, Reply
 from airtune.federation.records import UploadRow
-from airtune.federation.round import RoundRunner
 from airtune.learning import low_rank
 from airtune.learning.data.sources import Table
 from airtune.learning.low_rank import Factors, factors
 from airtune.methods.slices import SlicedLora
 from airtune.methods.views import Delivery, State
-from airtune.planned_seconds import passes
 from airtune.planning.surrogate import Terms
 from airtune.planning.terms import at, best, dropped_shares
 from airtune.radio.config import CellConfig
@@ -111,7 +110,7 @@ def try_budget(parts: Parts, rounds: int) -> Trial:
 
     Raises UserError if training diverges, and if nothing arrives.
     """
-    runner, state = _runner(parts, parts.clients), parts.method.start()
+    runner, state = build_rounds(parts), parts.method.start()
     start, bits, delivered, latencies, diverged = _score(parts, state), 0, 0, [], False
     reasons: list[str] = []
     for number in range(1, rounds + 1):
@@ -143,7 +142,7 @@ def dense_pilot(experiment: Experiment, table: Table, rounds: int, afford: Float
     cell = CellConfig(ideal=True)
     parts = build(experiment.model_copy(update={"method": method_config, "cell": cell}), table)
     method, watched = cast(SlicedLora, parts.method), Watched(parts.clients)
-    runner, state = _runner(parts, watched), parts.method.start()
+    runner, state = build_rounds(parts, watched), parts.method.start()
     found, before = [], _score(parts, state).loss
     for number in range(1, rounds + 1):
         outcome = runner.run(state, number)
@@ -215,11 +214,6 @@ def _cut(method: SlicedLora, payload: RankSlices, kept: Tensor) -> RankSlices:
     there = method.components.by_matrix(kept)
     slices = {matrix: rows[there[matrix]] for matrix, rows in payload.slices.items()}
     return replace(payload, kept=kept, slices=slices)
-
-
-def _runner(parts: Parts, federation: Federation) -> RoundRunner:
-    costs = [passes(kind.learner.model, parts.cell.config) for kind in parts.clients.kinds]
-    return RoundRunner(parts.method, federation, parts.cell, costs)
 
 
 def _score(parts: Parts, state: State) -> Score:

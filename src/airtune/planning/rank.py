@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -98,14 +96,6 @@ def plan_rank(
         **weighed,
         "ranks": [rows[rank] for rank in ranks],
     }
-
-
-def write_plan(found: Found, path: Path) -> None:
-    """Write the curve and the choice as JSON; raise UserError if that cannot be."""
-    try:
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out: '{path}' cannot be written ({error.strerror}).") from error
 
 
 def _check(experiment: Experiment, rounds: int, by: By) -> None:

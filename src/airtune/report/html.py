@@ -1,15 +1,10 @@
-"""The report: one HTML file that needs nothing else, today or in ten years."""
+"""The report of one run or several: one HTML file."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-
-import plotly.graph_objects as go
-from plotly.io import to_html
-from plotly.offline import get_plotlyjs
 
 from airtune.report.charts import cost_curves
 from airtune.report.comparison import Comparison, compare
@@ -17,23 +12,11 @@ from airtune.report.entries import entries_chart, sends_entries
 from airtune.report.facts import run_facts, subtitle
 from airtune.report.maps import entries_map, grant_map, snr_map, status_map
 from airtune.report.noted import noted_panels
+from airtune.report.page import page, plot, swatch, write_page
 from airtune.report.personal import personal_panel
 from airtune.report.rewards import rewards_panel
 from airtune.report.statuses import meanings
-from airtune.report.style import CSS, SCRIPT
-from airtune.report.theme import run_colour
 from airtune.report.view import RunView, floats
-
-# Tells the browser to load nothing from anywhere, so that offline is not a matter of trust.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-)
-_PLOT_OPTIONS = {
-    "responsive": True,
-    "displaylogo": False,
-    "modeBarButtons": [["toImage", "resetScale2d"]],
-    "toImageButtonOptions": {"format": "svg"},
-}
 
 
 def write_report(views: Sequence[RunView], path: Path, target: float | None = None) -> None:
@@ -42,13 +25,7 @@ def write_report(views: Sequence[RunView], path: Path, target: float | None = No
     ``target`` is an accuracy, by default 95 % of the best that any run reaches. A report of the
     same name is replaced at once or not at all.
     """
-    text = report_html(views, target)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_page(report_html(views, target), path)
 
 
 def report_html(views: Sequence[RunView], target: float | None = None) -> str:
@@ -61,7 +38,7 @@ def report_html(views: Sequence[RunView], target: float | None = None) -> str:
         title, below = f"Comparison of {len(views)} runs", comparison.title
         figures = _table(comparison)
     curves = [
-        _plot(panel, f"curve-{index}")
+        plot(panel, f"curve-{index}")
         for index, panel in enumerate(cost_curves(views, comparison.target))
     ]
     body = [
@@ -75,17 +52,7 @@ def report_html(views: Sequence[RunView], target: float | None = None) -> str:
         *_runs(views, target if len(views) == 1 else comparison.target),
         *(_configuration(view) for view in views),
     ]
-    return (
-        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} - airtune</title><style>{CSS}</style>"
-        f"<script>{get_plotlyjs()}</script></head>\n<body><main>\n"
-        + "\n".join(body)
-        + "\n<footer>airtune. Bits are those that crossed the air, 1 Mbit = 10<sup>6</sup> bit; "
-        "seconds and joules are simulated, training on the device included.</footer>"
-        f"</main><script>{SCRIPT}</script></body></html>\n"
-    )
+    return page(title, body)
 
 
 def _cards(view: RunView, target: float | None) -> str:
@@ -103,7 +70,7 @@ def _table(comparison: Comparison) -> str:
         for column in comparison.columns
     )
     body = "".join(
-        f"<tr><th>{_swatch(index)}{escape(name)}</th>"
+        f"<tr><th>{swatch(index)}{escape(name)}</th>"
         + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
         for index, (name, row) in enumerate(comparison.rows())
@@ -116,7 +83,7 @@ def _table(comparison: Comparison) -> str:
 
 def _key(views: Sequence[RunView]) -> str:
     entries = [
-        f"<button type=button aria-pressed=true data-run={index}>{_swatch(index)}"
+        f"<button type=button aria-pressed=true data-run={index}>{swatch(index)}"
         f"{escape(view.name)}</button>"
         for index, view in enumerate(views)
         if len(views) > 1
@@ -129,15 +96,11 @@ def _key(views: Sequence[RunView]) -> str:
     return f"<div class=key>{''.join(entries)}</div>" if entries else ""
 
 
-def _swatch(index: int) -> str:
-    return f"<span class=swatch style='border-color:{run_colour(index)}'></span>"
-
-
 def _by_client(view: RunView, index: int) -> str:
     """Return what each client's own model is worth, before and after."""
     panels = {"personal": personal_panel(view), "rewards": rewards_panel(view)}
     return "".join(
-        _plot(panel, f"{name}-{index}") for name, panel in panels.items() if panel is not None
+        plot(panel, f"{name}-{index}") for name, panel in panels.items() if panel is not None
     )
 
 
@@ -146,19 +109,19 @@ def _runs(views: Sequence[RunView], target: float | None) -> list[str]:
     for index, view in enumerate(views):
         maps = "".join(
             [
-                _plot(status_map(view), f"status-{index}", wide=True),
+                plot(status_map(view), f"status-{index}", wide=True),
                 f"<p class='soft wide'>{escape(meanings(view.uploads))}</p>",
-                _plot(snr_map(view), f"snr-{index}"),
-                _plot(grant_map(view), f"grant-{index}"),
+                plot(snr_map(view), f"snr-{index}"),
+                plot(grant_map(view), f"grant-{index}"),
             ]
         )
         if sends_entries(view):
-            maps += _plot(entries_chart(view), f"entries-{index}")
-            maps += _plot(entries_map(view), f"entries-map-{index}")
+            maps += plot(entries_chart(view), f"entries-{index}")
+            maps += plot(entries_map(view), f"entries-map-{index}")
         if len(views) > 1:
             maps = _by_client(view, index) + maps
         for name, panel in noted_panels(view).items():
-            maps += _plot(panel, f"{name}-{index}")
+            maps += plot(panel, f"{name}-{index}")
         maps = f"<div class='grid two'>{maps}</div>"
         if len(views) == 1:
             parts.append(maps)
@@ -175,17 +138,3 @@ def _configuration(view: RunView) -> str:
         f"<details><summary>Configuration of {escape(view.name)}</summary>"
         f"<pre>{escape(view.experiment)}</pre></details>"
     )
-
-
-def _plot(panel: go.Figure, name: str, wide: bool = False) -> str:
-    # Plotly would else make up a new id each time, and no two reports would be equal.
-    plot = to_html(
-        panel,
-        full_html=False,
-        include_plotlyjs=False,
-        include_mathjax=False,
-        div_id=name,
-        config=_PLOT_OPTIONS,
-        default_height=f"{panel.layout.height}px",
-    )
-    return f"<div class='panel{' wide' if wide else ''}'>{plot}</div>"
