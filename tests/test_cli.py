@@ -175,7 +175,12 @@ def test_a_corrupt_checkpoint_is_said_and_nothing_is_overwritten(airtune, descri
         (("export", "nowhere", "--to", "x"), "is not a run directory"),
         (("run", "{x}", "--resume"), "no run below 'runs' holds this experiment"),
         (("run", "{x}", "--set", "method.private=[clasifier.*]"), "names no trained tensor"),
-        (("plan", "{x}"), "only the choice of the LoRA rank exists so far"),
+        (("plan", "{x}", "rank=4,8"), "'rank=4,8' is one argument too many"),
+        (("plan", "{x}", "--sweep", "rank=4,8", "more"), "--sweep more: write key=value,value"),
+        (("plan", "{x}", "--sweep", "rank=0"), "adapter.rank: input should be greater than 0"),
+        (("plan", "{x}", "--rank", "--sweep", "rank=4"), "costs need no --rank"),
+        (("plan", "{x}", "--rank", "--pilot", "2"), "give their --rounds"),
+        (("plan", "{x}", "--sweep", "rank=4", "--plot", "no/x.html"), "--plot: 'no/x.html' cannot"),
         (("plan", "{x}", "--rank"), "use method.name=soft with method.latency_s"),
         (("plan", "{x}", "--rank", "--out", "no/x.json"), "name a file in an existing folder"),
         (("plan", "{x}", "--rank", "--proxy", "no.csv", "--set", "method=soft"),
@@ -227,6 +232,21 @@ def test_show_says_when_clients_cannot_train_side_by_side(airtune, description):
     assert "# machine.cohort is 1: adapters of kind ia3 train one client at a time" in shown
     (airtune.home / "resolved.yaml").write_text(shown)
     assert airtune("show", "resolved.yaml").stdout == shown
+
+
+def test_plan_says_what_a_run_will_cost_and_what_to_change(airtune, description):
+    done = airtune("plan", description, "--out", "plan.json")
+    assert "airtime of a round" in done.stdout and "What to change first" in done.stdout
+    found = json.loads((airtune.home / "plan.json").read_text())
+    assert found["costs"]["upload_bits"]["median"] > 0
+    assert {"adapter.rank": "2", "adapter.alpha": "8"} in [c["settings"] for c in found["changed"]]
+    assert not (airtune.home / "runs").exists()
+
+
+def test_plan_sweeps_keys_and_draws_them(airtune, description):
+    done = airtune("plan", description, "--sweep", "rank=2,4", "cell.bandwidth_hz=1e6,1e7")
+    assert "bandwidth_hz" in done.stdout and "sweep.html" in done.stdout
+    assert "adapter.rank" in (airtune.home / "sweep.html").read_text()
 
 
 def test_plan_chooses_a_rank_and_writes_nothing_but_what_it_is_told_to(airtune, description):

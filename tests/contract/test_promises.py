@@ -171,6 +171,28 @@ def test_what_all_clients_hear_is_written_into_by_none(method, small, tmp_path, 
     assert all(encode(payload) == message for payload, message in heard)
 
 
+FORESEEN = [m for m in METHODS + PRIVATE if not registry.find(m["name"]).sizes_vary]
+
+
+@held_to(FORESEEN)
+def test_a_plan_foresees_what_a_run_is_charged(method, execute, small):
+    from airtune.experiment import Experiment
+    from airtune.federation.costs import Costs
+    from airtune.federation.records import as_row
+    from airtune.planning.rehearsal import rehearse
+
+    cell = {"bandwidth_hz": 1e6}  # or computing would hide what is sent
+    plan = Costs.of(rehearse(Experiment(**small(method=method, cell=cell)), 3))
+    folder, _, _ = execute(method, cell=cell)
+    run = Costs.of([as_row(row) for row in ledger.read(folder / "ledger.jsonl")])
+    assert plan.arrived == run.arrived
+    for name in ("upload_bits", "uplink_bits", "downlink_bits", "upload_s", "airtime_s"):
+        assert getattr(plan, name).mean == pytest.approx(getattr(run, name).mean, rel=0.03), name
+    if method["name"] not in ALIGNING:  # answers may end before the plan's longest
+        for name in ("compute_s", "round_s", "device_j"):
+            assert getattr(plan, name).mean == pytest.approx(getattr(run, name).mean, rel=0.03)
+
+
 @every_method
 def test_client_states_in_files_change_no_byte(method, execute):
     reference, _, one = execute(method)

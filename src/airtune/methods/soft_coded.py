@@ -60,6 +60,7 @@ class SoftCoded(ScheduledLora):
 
     Config: ClassVar[type[MethodConfig]] = SoftCodedConfig
     uplink_payload: ClassVar[type] = CodedChanges
+    sizes_vary = True
 
     def upload(self, client: Client, grant: Grant) -> Payload | None:
         """Send the largest numbers of the change, as many as fit."""

@@ -56,8 +56,8 @@ def cost_sentences(costs: Costs, deadline_s: float | None, sizes_vary: bool) -> 
         )
     if sizes_vary:
         said.append(
-            "Messages of this method are as long as what was learned makes them, and nothing was: "
-            "take these for too short, and use --pilot 2, which trains two rounds of each."
+            "Messages of this method are as long as what is learned makes them, and here nothing "
+            "is: --pilot 2 trains two rounds of each setting and counts theirs."
         )
     return said
 
