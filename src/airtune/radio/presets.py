@@ -28,9 +28,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "min_distance_m": 35.0,
         "base_station_power_dbm": 46.0,
     },
-    # TR 38.901 table 7.2-3, 35 m and 1732 m between sites, of which a site's hexagon has its corners
-    # at 1732 m / sqrt(3) (DERIVED); K of table 7.5-6. Carrier, band and power: configuration A of
-    # ITU-R M.2412's rural test, 10 MHz each way. RECALLED, as other simulators quote these tables.
+    # TR 38.901 table 7.2-3: 35 m at least, sites 1732 m apart, so that the corners of a site's
+    # hexagon are 1732 m / sqrt(3) away (DERIVED); K of table 7.5-6. Carrier, band and power:
+    # configuration A of ITU-R M.2412's rural test, 10 MHz each way. FOUND where other simulators
+    # quote these tables, K RECALLED.
     "rural-macro": {
         "path_loss": "rma",
         "carrier_ghz": 0.7,
@@ -44,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # TR 38.901 table 7.2-2: a hall of 120 m x 50 m with 12 base stations 20 m apart at its ceiling;
     # the disc has the area of one of them, 500 m^2 (DERIVED). The table has no smallest distance;
     # 1 m is ours. K of table 7.5-6. Carrier and power: configuration A of M.2412's indoor hotspot.
-    # RECALLED, as above. Mixed offices, which have walls, rather than open ones: ours.
+    # FOUND and RECALLED as above. A mixed office, which has walls, not an open one: ours.
     "indoor-office": {
         "path_loss": "inh-mixed",
         "carrier_ghz": 4.0,
