@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from airtune.radio.cell import Cell
 from airtune.radio.config import PRESETS, CellConfig, resolve_cell
 
 
@@ -22,6 +24,42 @@ def test_explicit_keys_override_the_preset():
 def test_the_plain_cell_is_the_street_canyon():
     named = CellConfig.model_validate("urban-micro")
     assert CellConfig().model_dump(exclude={"preset"}) == named.model_dump(exclude={"preset"})
+
+
+def test_scenarios_have_the_area_of_a_base_station_of_the_standard():
+    rural, office = (CellConfig.model_validate(name) for name in ("rural-macro", "indoor-office"))
+    # Sites 1732 m apart share the plane in hexagons of sqrt(3)/2 x 1732^2 m^2, twelve the hall.
+    spot = Cell(rural, 100_000, seed=0).distance_m
+    assert 1.5 * np.sqrt(3) * rural.radius_m**2 == pytest.approx(np.sqrt(0.75) * 1732**2, rel=1e-3)
+    assert spot.max() == pytest.approx(1000.0, rel=0.01)
+    # The mean distance in a hexagon is 0.6080 of its corners', 608.9 m without the middle (by an
+    # integral over its triangles); three standard errors are 2.3 m.
+    assert spot.mean() == pytest.approx(608.9, abs=2.3)
+    assert np.pi * office.radius_m**2 == pytest.approx(120 * 50 / 12, rel=0.01)
+    assert (rural.layout, rural.path_loss, rural.min_distance_m) == ("hexagon", "rma", 35.0)
+    assert (office.layout, office.path_loss) == ("disc", "inh-mixed")
+
+
+@pytest.mark.parametrize(
+    "name, distance_m, seen_db, hidden_db",
+    [
+        # 23 dBm over 1 MHz at -169 dBm/Hz leaves 0 dB at a loss of 132 dB. In sight of a mast of
+        # 35 m at 0.7 GHz the loss is 70.22 dB; out of sight 78.69 dB.
+        ("rural-macro", 100.0, 61.78, 53.31),
+        # 128.99 dB over 2 MHz; below a ceiling at 4 GHz 32.4 + 17.3 log10(8.246) + 12.04 = 60.29
+        # and 17.3 + 38.3 log10(8.246) + 24.9 log10(4) = 67.38 dB.
+        ("indoor-office", 8.0, 68.70, 61.61),
+    ],
+)
+def test_link_budgets_of_scenarios_by_hand(name, distance_m, seen_db, hidden_db):
+    still = {"layout": "fixed", "shadowing_db": 0.0, "fading": "none"}
+    spots = ((distance_m, 0.0),) * 200
+    cell = CellConfig.model_validate({"preset": name, "positions_m": spots, **still})
+    links = Cell(cell, 200, seed=0).links(1)
+    snr_db = 10 * np.log10(links.snr_hz / (cell.bandwidth_hz / 10))
+    assert 0 < links.line_of_sight.sum() < 200
+    assert snr_db[links.line_of_sight] == pytest.approx(seen_db, abs=0.01)
+    assert snr_db[~links.line_of_sight] == pytest.approx(hidden_db, abs=0.01)
 
 
 def test_devices_by_name_or_inline():

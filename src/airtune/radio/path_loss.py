@@ -53,9 +53,9 @@ def umi_db(distance_m: Floats, carrier_ghz: float, line_of_sight: Bools) -> Floa
     NLOS ``max(LOS, 22.4 + 35.3 log10 d3 + 21.3 log10 f)`` for a client at 1.5 m.
     Source: 3GPP TR 38.901 table 7.4.1-1.
     """
-    los = _two_slopes_db(distance_m, carrier_ghz, _UMI_HEIGHT_M, 32.4, 21.0, 9.5)
-    slant = _slant_m(distance_m, _UMI_HEIGHT_M)
-    nlos = 22.4 + 35.3 * np.log10(slant) + 21.3 * np.log10(carrier_ghz)
+    log_slant = np.log10(_slant_m(distance_m, _UMI_HEIGHT_M))
+    los = _two_slopes_db(distance_m, log_slant, carrier_ghz, _UMI_HEIGHT_M, 32.4, 21.0, 9.5)
+    nlos = 22.4 + 35.3 * log_slant + 21.3 * np.log10(carrier_ghz)
     return np.where(line_of_sight, los, np.maximum(los, nlos))
 
 
@@ -66,9 +66,9 @@ def uma_db(distance_m: Floats, carrier_ghz: float, line_of_sight: Bools) -> Floa
     NLOS ``max(LOS, 13.54 + 39.08 log10 d3 + 20 log10 f)`` for a client at 1.5 m.
     Source: 3GPP TR 38.901 table 7.4.1-1.
     """
-    los = _two_slopes_db(distance_m, carrier_ghz, _UMA_HEIGHT_M, 28.0, 22.0, 9.0)
-    slant = _slant_m(distance_m, _UMA_HEIGHT_M)
-    nlos = 13.54 + 39.08 * np.log10(slant) + 20.0 * np.log10(carrier_ghz)
+    log_slant = np.log10(_slant_m(distance_m, _UMA_HEIGHT_M))
+    los = _two_slopes_db(distance_m, log_slant, carrier_ghz, _UMA_HEIGHT_M, 28.0, 22.0, 9.0)
+    nlos = 13.54 + 39.08 * log_slant + 20.0 * np.log10(carrier_ghz)
     return np.where(line_of_sight, los, np.maximum(los, nlos))
 
 
@@ -191,6 +191,7 @@ def _slant_m(distance_m: Floats, base_height_m: float) -> Floats:
 
 def _two_slopes_db(
     distance_m: Floats,
+    log_slant: Floats,
     carrier_ghz: float,
     base_height_m: float,
     intercept_db: float,
@@ -201,12 +202,11 @@ def _two_slopes_db(
     breakpoint_m = (
         4e9 * (base_height_m - 1.0) * (_CLIENT_HEIGHT_M - 1.0) * carrier_ghz
     ) / SPEED_OF_LIGHT_M_PER_S
-    slant = np.log10(_slant_m(distance_m, base_height_m))
     fixed = intercept_db + 20.0 * np.log10(carrier_ghz)
-    near = fixed + slope * slant
+    near = fixed + slope * log_slant
     # Squared slant distance of the breakpoint: with this offset both slopes meet there.
     corner = breakpoint_m**2 + (base_height_m - _CLIENT_HEIGHT_M) ** 2
-    far = fixed + 40.0 * slant - correction * np.log10(corner)
+    far = fixed + 40.0 * log_slant - correction * np.log10(corner)
     return np.where(distance_m <= breakpoint_m, near, far)
 
 

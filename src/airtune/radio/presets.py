@@ -9,7 +9,8 @@ from airtune.errors import nearest
 from airtune.radio.compute import DEVICES
 
 # A preset lists what differs from CellConfig's defaults, which are the street-canyon cell.
-# Models: TR 38.901. Radii and powers: the usual range of single-cell papers (DERIVED).
+# Models: TR 38.901. Radii and powers of the first three: the usual range of single-cell papers
+# (DERIVED). Everybody is outdoors but in the office, and the office's clients are all in it.
 PRESETS: dict[str, dict[str, Any]] = {
     "urban-micro": {},
     "urban-macro": {
@@ -26,6 +27,32 @@ PRESETS: dict[str, dict[str, Any]] = {
         "radius_m": 500.0,
         "min_distance_m": 35.0,
         "base_station_power_dbm": 46.0,
+    },
+    # TR 38.901 table 7.2-3: 35 m at least, sites 1732 m apart, so that the corners of a site's
+    # hexagon are 1732 m / sqrt(3) away (DERIVED); K of table 7.5-6. Carrier, band and power:
+    # configuration A of ITU-R M.2412's rural test, 10 MHz each way. FOUND where other simulators
+    # quote these tables, K RECALLED.
+    "rural-macro": {
+        "path_loss": "rma",
+        "carrier_ghz": 0.7,
+        "bandwidth_hz": 10e6,
+        "layout": "hexagon",
+        "radius_m": 1000.0,
+        "min_distance_m": 35.0,
+        "rician_k_db": 7.0,
+        "base_station_power_dbm": 46.0,
+    },
+    # TR 38.901 table 7.2-2: a hall of 120 m x 50 m with 12 base stations 20 m apart at its ceiling;
+    # the disc has the area of one of them, 500 m^2 (DERIVED). The table has no smallest distance;
+    # 1 m is ours. K of table 7.5-6. Carrier and power: configuration A of M.2412's indoor hotspot.
+    # FOUND and RECALLED as above. A mixed office, which has walls, not an open one: ours.
+    "indoor-office": {
+        "path_loss": "inh-mixed",
+        "carrier_ghz": 4.0,
+        "radius_m": 12.6,
+        "min_distance_m": 1.0,
+        "rician_k_db": 7.0,
+        "base_station_power_dbm": 24.0,
     },
     "ideal": {"ideal": True},
 }
