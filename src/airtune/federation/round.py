@@ -143,15 +143,19 @@ class RoundRunner:
     def _collect(self, uploads: Sequence[UploadRow]) -> None:
         """Let the clock run to the end of the round and note what came when, or too late.
 
-        The server waits for those who fail, too: it cannot know.
+        The server waits for those who fail, too: it cannot know. With ``late: wait`` that lasts
+        until the last one, and what came after the deadline says how long after.
         """
-        deadline = self._cell.config.deadline_s
-        limit = math.inf if deadline is None else self.clock.now + deadline
+        deadline, waits = self._cell.config.deadline_s, self._cell.config.late == "wait"
+        due = math.inf if deadline is None else self.clock.now + deadline
+        limit = math.inf if waits else due
         for row in uploads:
             self.clock.after(row.compute_seconds + row.seconds, row)
         for row in self.clock.drain(limit):
             if row.status == "delivered":
                 row.arrived_s = self.clock.now
+                if self.clock.now > due:
+                    row.reason = f"came {self.clock.now - due:.3g} s after the deadline"
         for row in self.clock.give_up(limit):
             if row.status == "delivered":
                 row.status, row.reason = "late", f"not there {deadline:g} s after the broadcast"

@@ -52,3 +52,15 @@ def check_sources(cell: CellConfig) -> None:
         )
     if cell.trace is not None and cell.ideal:
         raise ValueError("an ideal cell has no trace: leave one of them out")
+
+
+def check_deadline(cell: CellConfig) -> None:
+    """Refuse what goes by a deadline where there is none."""
+    if cell.deadline_s is not None:
+        return
+    if cell.allocation == "min-energy":
+        raise ValueError(
+            "allocation min-energy lowers power as far as the deadline allows; set deadline_s"
+        )
+    if cell.late == "wait":
+        raise ValueError("late: wait is for uploads that miss the deadline; set deadline_s")

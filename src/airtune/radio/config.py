@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from airtune.config import Config
-from airtune.radio.agreement import check_places, check_sources
+from airtune.radio.agreement import check_deadline, check_places, check_sources
 from airtune.radio.compute import DEVICES, DeviceProfile
 from airtune.radio.delivery import Combining
 from airtune.radio.presets import PRESETS, resolve_cell, resolve_device
@@ -120,6 +120,11 @@ class CellConfig(Config):
     deadline_s: float | None = Field(
         None, gt=0, description="for compute and upload, from the end of the downlink"
     )
+    late: Literal["drop", "wait"] = Field(
+        "drop",
+        description="what is not there by the deadline is dropped; or waited for and used, though "
+        "grants are planned for the deadline",
+    )
     allocation: Literal[
         "equal", "min-max-delay", "resource-blocks", "min-energy", "max-min-rate", "max-sum-rate"
     ] = Field(
@@ -163,10 +168,7 @@ class CellConfig(Config):
         check_sources(self)
         if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
             raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
-        if self.allocation == "min-energy" and self.deadline_s is None:
-            raise ValueError(
-                "allocation min-energy lowers power as far as the deadline allows; set deadline_s"
-            )
+        check_deadline(self)
         if self.allocation == "min-energy" and self.rate.law == "mcs":
             raise ValueError(
                 "allocation min-energy knows the least energy of Shannon's law only; leave "
