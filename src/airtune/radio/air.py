@@ -34,8 +34,8 @@ class Downlink:
 class Uplink:
     """One client's upload; the seconds and joules of a lost one are spent all the same.
 
-    ``outage``: the link could not carry the granted rate. ``lost``: a packet ran out of tries.
-    ``transmissions`` counts packets, repeats included.
+    ``outage``: the link could not carry the granted rate. ``lost``: a packet ran out of tries,
+    which in acknowledged mode none does. ``transmissions`` counts packets, repeats included.
     """
 
     arrived: bool
@@ -88,7 +88,8 @@ class Air:
             return Uplink(False, "outage", once, joules, packets)
         q = float(self._packet_error(links, grant))
         rng = generator(self.seed, "arq", links.round, grant.client)
-        arq = sample_arq(packets, q, config.max_transmissions, rng, config.combining)
+        limit, combining = config.max_transmissions, config.combining
+        arq = sample_arq(packets, q, limit, rng, combining, config.link_layer)
         on_air = once * arq.transmissions / max(packets, 1)
         seconds = on_air + config.retransmission_delay_s * max(arq.tries - 1, 0)
         joules = on_air * grant.power_w + seconds * config.circuit_power_w

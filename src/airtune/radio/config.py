@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from airtune.config import Config
 from airtune.radio.agreement import check_deadline, check_places, check_sources
 from airtune.radio.compute import DEVICES, DeviceProfile
-from airtune.radio.delivery import Combining
+from airtune.radio.delivery import Combining, LinkLayer
 from airtune.radio.presets import PRESETS, resolve_cell, resolve_device
 from airtune.radio.rate import RateModel
 from airtune.radio.units import dbm_to_w
@@ -113,6 +113,11 @@ class CellConfig(Config):
         "none",
         description="none: a failed try is forgotten; chase: the copies of a packet add up, each "
         "of them faded on its own, and packet_error is that of the first",
+    )
+    link_layer: LinkLayer = Field(
+        "unacknowledged",
+        description="a packet that exhausts max_transmissions loses the message; acknowledged: it "
+        "is sent anew, its copies forgotten, and takes time instead",
     )
     retransmission_delay_s: float = Field(
         0.008, ge=0, description="wait before a pass of retransmissions"
