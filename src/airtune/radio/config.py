@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from airtune.config import Config
-from airtune.radio.agreement import check_deadline, check_places, check_sources
+from airtune.radio.agreement import check_deadline, check_places, check_selectivity, check_sources
 from airtune.radio.compute import DEVICES, DeviceProfile
 from airtune.radio.delivery import Combining, LinkLayer
 from airtune.radio.presets import PRESETS, resolve_cell, resolve_device
@@ -68,6 +68,12 @@ class CellConfig(Config):
     )
     rician_k_db: float = Field(9.0, ge=-20, le=40, description="fixed path over scattered power")
     nakagami_m: float = Field(2.0, ge=0.5, le=100, description="nakagami: 1 is rayleigh")
+    delay_spread_ns: float | None = Field(
+        None,
+        gt=0,
+        description="rms, of scattered paths, so that resource blocks fade differently; null is "
+        "one fade for the whole band",
+    )
     speed_kmh: float = Field(
         3.0, ge=0, le=500, description="of clients, for fading's memory and for mobility"
     )
@@ -171,6 +177,7 @@ class CellConfig(Config):
     def _cross_check(self) -> CellConfig:
         check_places(self)
         check_sources(self)
+        check_selectivity(self)
         if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
             raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
         check_deadline(self)
