@@ -118,6 +118,23 @@ def test_a_server_that_waits_uses_what_is_late_and_says_how_late(
     assert (total["delivered"], rows["drop"]["round"][1]["delivered"]) == (5, 3)
 
 
+def test_a_round_over_own_blocks_is_charged_what_they_carry(small, tmp_path):
+    cell = {"delay_spread_ns": 300, "allocation": "best-blocks", "packet_error": 0.0,
+            "bandwidth_hz": 2e6, "link_layer": "acknowledged", "max_transmissions": 1}  # fmt: skip
+    experiment, _, rows = execute(small(cell=cell, train={"rounds": 1}), tmp_path)
+    links, blocks_hz = Cell(experiment.cell, 5, 0).links(1), 180e3
+    widths = [row["bandwidth_hz"] / blocks_hz for row in rows["upload"]]
+    assert widths == pytest.approx(np.round(widths)) and sum(widths) <= 11
+    best = links.block_snr_hz(np.arange(5)).max(1)
+    for row, width in zip(rows["upload"], widths, strict=True):
+        assert row["status"] == "delivered"
+        assert row["seconds"] == pytest.approx(row["bits"] / row["rate_bps"])
+        snr = 10 ** (row["snr_db"] / 10)
+        assert snr <= best[row["client"]] / (width * blocks_hz) * (1 + 1e-9)
+        efficiency = min(5.55, math.log2(1 + snr / 10**0.2))
+        assert row["rate_bps"] == pytest.approx(efficiency * width * blocks_hz, rel=1e-9)
+
+
 def test_a_round_in_which_nobody_can_be_reached_is_a_recorded_fact(small, tmp_path):
     cell = {"preset": "urban-macro", "power_dbm": -40, "radius_m": 5000, "min_distance_m": 4000}
     _, _, rows = execute(small(cell=cell, train={"rounds": 2}), tmp_path)

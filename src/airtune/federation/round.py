@@ -16,7 +16,7 @@ from airtune.federation.records import BroadcastRow, RoundRow, UploadRow
 from airtune.methods.method import Method
 from airtune.methods.views import Delivery, State
 from airtune.radio.air import Air
-from airtune.radio.cell import Cell, Links
+from airtune.radio.cell import Cell, Links, granted_snr_hz
 from airtune.radio.compute import Passes, compute_joules, compute_seconds
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
@@ -115,7 +115,8 @@ class RoundRunner:
         passes = self._passes[reply.client % len(self._passes)]
         work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
         # A replayed link may be dead, and with statistical CSI nobody knew when it was granted.
-        snr_hz = links.snr_hz[grant.client] * (grant.power_w / self._cell.config.power_w)
+        full = granted_snr_hz(links, grant, self._cell.config.rate)
+        snr_hz = full * (grant.power_w / self._cell.config.power_w)
         snr = snr_hz / grant.bandwidth_hz
         row = UploadRow(
             links.round,

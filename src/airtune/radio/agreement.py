@@ -55,7 +55,21 @@ def check_sources(cell: CellConfig) -> None:
 
 
 def check_selectivity(cell: CellConfig) -> None:
-    """Refuse a delay spread where nothing fades, and one that a resource block is too wide for."""
+    """Refuse a delay spread where nothing fades, and one that a resource block is too wide for.
+
+    Also blocks that differ, where nothing makes them differ or nobody sees it.
+    """
+    if cell.allocation == "best-blocks" and not cell.ideal:
+        if cell.delay_spread_ns is None:
+            raise ValueError(
+                "allocation best-blocks goes by how blocks fade; set delay_spread_ns, or divide by "
+                "resource-blocks"
+            )
+        if cell.csi == "statistical":
+            raise ValueError(
+                "allocation best-blocks goes by how blocks fade, which csi: statistical does not "
+                "know; divide by resource-blocks"
+            )
     if cell.delay_spread_ns is None:
         return
     stated = [key for key in ("trace", "snr_db") if getattr(cell, key) is not None]

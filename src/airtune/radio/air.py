@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from airtune.keyed import generator
-from airtune.radio.cell import Links
+from airtune.radio.cell import Links, granted_snr_hz
 from airtune.radio.config import CellConfig
 from airtune.radio.delivery import packet_error_rate, sample_arq
 from airtune.radio.grant import Grant
@@ -97,7 +97,9 @@ class Air:
         return Uplink(not arq.lost, status, seconds, joules, arq.transmissions)
 
     def _fades_out(self, links: Links, grant: Grant) -> bool:
-        snr_hz = links.snr_hz[grant.client] * grant.power_w / self.config.power_w
+        snr_hz = (
+            granted_snr_hz(links, grant, self.config.rate) * grant.power_w / self.config.power_w
+        )
         carried = rate_bps(grant.bandwidth_hz, snr_hz, self.config.rate)
         # The slack forgives rounding between the granted and the recomputed rate.
         too_slow = carried < grant.rate_bps * (1.0 - 1e-9)

@@ -6,14 +6,21 @@ are stated instead (``stated``). Here they become links.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from airtune.radio.config import CellConfig
+from airtune.radio.grant import Grant
 from airtune.radio.large_scale import LargeScale
-from airtune.radio.selective import Selective, effective_power, likely_effective_powers
+from airtune.radio.rate import RateModel
+from airtune.radio.selective import (
+    Selective,
+    effective_power,
+    flat_snr_hz,
+    likely_effective_powers,
+)
 from airtune.radio.small_scale import SmallScale, likely_powers
 from airtune.radio.stated import Replayed, stated, uniform_powers
 from airtune.radio.units import Bools, Floats, Ints, from_db
@@ -48,9 +55,11 @@ class SelectiveLinks(Links):
 
     ``gain`` and ``snr_hz`` are those of flat links that carry as much over ``equivalent_hz`` Hz
     spread over the band, ``downlink_snr_hz`` over the whole of it (``selective.effective_power``).
+    ``block_snr_hz`` gives some clients' P g / (N0 F) in Hz on each block, [n, blocks].
     """
 
     equivalent_hz: float
+    block_snr_hz: Callable[[Ints], Floats]
 
 
 class Cell:
@@ -88,8 +97,8 @@ class Cell:
         down_per_gain = config.base_station_power_w / config.client_noise_w_per_hz
         mean_gain = around.mean_gain
         if self._selective is not None:
-            fading = self._selective.powers(round, around.line_of_sight)
-            gain, down_gain = self._effective(fading, mean_gain, per_gain, down_per_gain)
+            blocks = self._selective.powers(round, around.line_of_sight)
+            gain, down_gain = self._effective(blocks, mean_gain, per_gain, down_per_gain)
         elif self._stated is None:
             gain = down_gain = mean_gain * self._small_scale.power(round, around.line_of_sight)
         else:
@@ -111,11 +120,18 @@ class Cell:
         )
         if self._selective is None:
             return links
-        return SelectiveLinks(**vars(links), equivalent_hz=self._share_hz)
+        fading, sight = self._selective, around.line_of_sight
+
+        def block_snr_hz(clients: Ints) -> Floats:
+            return mean_snr_hz[clients, None] * fading.powers_of(clients, round, sight)
+
+        return SelectiveLinks(
+            **vars(links), equivalent_hz=self._share_hz, block_snr_hz=block_snr_hz
+        )
 
     def _effective(
         self,
-        fading: Iterable[tuple[slice, Floats]],
+        blocks: Iterable[tuple[slice, Floats]],
         mean_gain: Floats,
         per_gain: float,
         down_per_gain: float,
@@ -123,11 +139,22 @@ class Cell:
         """Return gains that stand for fading blocks, up at an equal share and down at the band."""
         up, down = np.empty_like(mean_gain), np.empty_like(mean_gain)
         share_hz, band_hz, model = self._share_hz, self.config.broadcast_hz, self.config.rate
-        for some, powers in fading:
+        for some, powers in blocks:
             gain = mean_gain[some]
             up[some] = gain * effective_power(per_gain * gain, powers, share_hz, model)
             down[some] = gain * effective_power(down_per_gain * gain, powers, band_hz, model)
         return up, down
+
+
+def granted_snr_hz(links: Links, grant: Grant, model: RateModel) -> float:
+    """Return P g / (N0 F) in Hz of what a client was granted, at full power.
+
+    That of its link, or of its own blocks where the grant names them.
+    """
+    if grant.blocks is None or not isinstance(links, SelectiveLinks):
+        return float(links.snr_hz[grant.client])
+    own = links.block_snr_hz(np.array([grant.client]))[0, list(grant.blocks)]
+    return flat_snr_hz(own, model)
 
 
 def likely_snr_hz(config: CellConfig, links: Links, clients: Ints, count: int) -> Floats:

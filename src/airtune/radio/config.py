@@ -137,11 +137,18 @@ class CellConfig(Config):
         "grants are planned for the deadline",
     )
     allocation: Literal[
-        "equal", "min-max-delay", "resource-blocks", "min-energy", "max-min-rate", "max-sum-rate"
+        "equal",
+        "min-max-delay",
+        "resource-blocks",
+        "best-blocks",
+        "min-energy",
+        "max-min-rate",
+        "max-sum-rate",
     ] = Field(
         "min-max-delay",
         description="how the uplink is divided: the band equally; so that the last finishes first, "
-        "in hertz, in whole resource blocks, or with power then as low as the deadline allows; for "
+        "in hertz, in whole resource blocks, in those that are best for each, or with power then "
+        "as low as the deadline allows; for "
         "the fastest slowest link; for the largest sum of rates, which goes by SNR",
     )
     devices: tuple[DeviceProfile, ...] = Field(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from airtune.keyed import generator
 from airtune.radio.config import CellConfig
 from airtune.radio.fading import Coefficients, scattered, step, with_specular
-from airtune.radio.rate import RateModel
+from airtune.radio.rate import RateModel, rate_bps, snr_for_rate_hz
 from airtune.radio.small_scale import k_factor, memory
 from airtune.radio.taps import block_responses, exponential_taps
 from airtune.radio.units import Bools, Floats, Ints, from_db
@@ -40,8 +40,20 @@ class Selective:
             some = slice(start, min(start + _TOGETHER, self._clients))
             yield some, self._powers(round, start, line_of_sight[some])
 
-    def _powers(self, round: int, start: int, line_of_sight: Bools) -> Floats:
-        scatter = self._scattered(round, start).reshape(line_of_sight.size, -1)
+    def powers_of(self, clients: Ints, round: int, line_of_sight: Bools) -> Floats:
+        """Return the powers of some clients, [n, blocks]; ``line_of_sight`` is that of all."""
+        found = np.empty((clients.size, self._responses.shape[1]))
+        starts = clients - clients % _TOGETHER
+        for start in np.unique(starts):
+            here = np.flatnonzero(starts == start)
+            rows = clients[here] - start
+            found[here] = self._powers(round, int(start), line_of_sight[clients[here]], rows)
+        return found
+
+    def _powers(
+        self, round: int, start: int, line_of_sight: Bools, rows: Ints | slice = slice(None)
+    ) -> Floats:
+        scatter = self._scattered(round, start).reshape(-1, len(self._responses))[rows]
         k = k_factor(self._config, line_of_sight)[:, None]
         return _power(with_specular(scatter @ self._responses, k))
 
@@ -88,6 +100,18 @@ def effective_power(
     scale = np.asarray(mean_snr_hz, dtype=np.float64) / (from_db(model.gap_db) * share_hz)
     mean = np.log1p(powers * scale[..., None]).mean(-1)
     return np.asarray(np.expm1(mean) / scale)
+
+
+def flat_snr_hz(snr_hz: Floats, model: RateModel) -> float:
+    """Return the flat SNR that carries over own blocks what they do; ``snr_hz`` [blocks] in Hz.
+
+    Full power is divided equally, so that they carry ``sum_b r(F, snr_b / m)``; at the cap, where
+    more SNR carries no more, it is that of the worst block.
+    """
+    width = model.resource_block_hz
+    rate = rate_bps(width, snr_hz / snr_hz.size, model).sum()
+    carries = float(snr_for_rate_hz(snr_hz.size * width, rate, model))
+    return max(carries, float(snr_hz.min()))
 
 
 def likely_effective_powers(
