@@ -105,7 +105,7 @@ def build(
     test = models.tokens(server_model, "test")
     own_tests, common = _personal_tests(experiment, shares), _common_tests(experiment, len(test))
     evaluator = Evaluator(method, learner, clients, test, own_tests, common)
-    cell = Cell(experiment.cell, len(shares), seed)
+    cell = Cell(experiment.cell, len(shares), seed, asked)
     backbone = learner.model.backbone
     return Parts(table, backbone, learner.model, learner, method, clients, evaluator, cell, shares)
 

@@ -104,7 +104,8 @@ class Experiment(Config):
                 "clients.selection: deadline-feasible needs a deadline; set cell.deadline_s"
             )
         asked = self.clients.per_round or self.clients.count
-        if cell.allocation == "resource-blocks" and asked > cell.blocks and not cell.ideal:
+        in_blocks = cell.allocation in ("resource-blocks", "best-blocks")
+        if in_blocks and asked > cell.blocks and not cell.ideal:
             raise ValueError(
                 f"cell.allocation: {asked} clients a round cannot share the {cell.blocks} resource "
                 "blocks of cell.bandwidth_hz; lower clients.per_round"

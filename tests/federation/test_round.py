@@ -86,6 +86,55 @@ def test_what_misses_the_deadline_is_late_and_the_round_ends_there(small, tmp_pa
     assert total["delivered"] == 3
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_server_that_waits_uses_what_is_late_and_says_how_late(
+    small, tmp_path, monkeypatch, seed
+):
+    """The same clients as above: the slow ones compute for longer than the deadline."""
+    slow = {"name": "slow", "peak_flops": 1e8, "power_w": 1.0}
+    rows = {}
+    monkeypatch.setattr("airtune.build.PlannedSeconds", lambda *_: lambda who, work: 0.0 * who)
+    for late in ("drop", "wait"):
+        (tmp_path / late).mkdir()
+        cell = {"deadline_s": 0.05, "late": late, "devices": ["edge-gpu", slow]}
+        values = small(cell=cell, train={"rounds": 1}, seed=seed)
+        _, _, rows[late] = execute(values, tmp_path / late)
+    ends, (cast,) = [], rows["wait"]["broadcast"]
+    for row, dropped in zip(rows["wait"]["upload"], rows["drop"]["upload"], strict=True):
+        took = row["compute_seconds"] + row["seconds"]
+        assert row["status"] == "delivered"
+        assert row["arrived_s"] == pytest.approx(cast["seconds"] + took)
+        assert (took > 0.05) == (dropped["status"] == "late") == (row["client"] % 2 == 1)
+        if took > 0.05:
+            assert row["reason"] == f"came {took - 0.05:.3g} s after the deadline"
+        else:
+            assert row["reason"] is None
+        # Waiting changes nothing of what was planned or sent.
+        same = ("granted_bits", "rate_bps", "bits", "seconds", "joules", "transmissions")
+        assert [row[key] for key in same] == [dropped[key] for key in same]
+        ends.append(took)
+    total = rows["wait"]["round"][1]
+    assert total["seconds"] == pytest.approx(cast["seconds"] + max(ends))
+    assert (total["delivered"], rows["drop"]["round"][1]["delivered"]) == (5, 3)
+
+
+def test_a_round_over_own_blocks_is_charged_what_they_carry(small, tmp_path):
+    cell = {"delay_spread_ns": 300, "allocation": "best-blocks", "packet_error": 0.0,
+            "bandwidth_hz": 2e6, "link_layer": "acknowledged", "max_transmissions": 1}  # fmt: skip
+    experiment, _, rows = execute(small(cell=cell, train={"rounds": 1}), tmp_path)
+    links, blocks_hz = Cell(experiment.cell, 5, 0).links(1), 180e3
+    widths = [row["bandwidth_hz"] / blocks_hz for row in rows["upload"]]
+    assert widths == pytest.approx(np.round(widths)) and sum(widths) <= 11
+    best = links.block_snr_hz(np.arange(5)).max(1)
+    for row, width in zip(rows["upload"], widths, strict=True):
+        assert row["status"] == "delivered"
+        assert row["seconds"] == pytest.approx(row["bits"] / row["rate_bps"])
+        snr = 10 ** (row["snr_db"] / 10)
+        assert snr <= best[row["client"]] / (width * blocks_hz) * (1 + 1e-9)
+        efficiency = min(5.55, math.log2(1 + snr / 10**0.2))
+        assert row["rate_bps"] == pytest.approx(efficiency * width * blocks_hz, rel=1e-9)
+
+
 def test_a_round_in_which_nobody_can_be_reached_is_a_recorded_fact(small, tmp_path):
     cell = {"preset": "urban-macro", "power_dbm": -40, "radius_m": 5000, "min_distance_m": 4000}
     _, _, rows = execute(small(cell=cell, train={"rounds": 2}), tmp_path)

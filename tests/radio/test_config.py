@@ -77,6 +77,7 @@ def test_devices_by_name_or_inline():
         ({"bandwidth_hz": 1e5}, "narrower than one resource block"),
         ({"packet_error": 1.0}, "less than 1"),
         ({"allocation": "min-energy"}, "set deadline_s"),
+        ({"late": "wait"}, "late: wait is for uploads that miss the deadline; set deadline_s"),
         (
             {"allocation": "min-energy", "deadline_s": 1.0, "rate": {"law": "mcs"}},
             "Shannon's law only",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal[
-    "delivered",  # arrived and was aggregated
+    "delivered",  # arrived and was aggregated; the reason says how late, where the server waits
     "outage",  # the link could not carry the granted rate
     "lost",  # a packet ran out of tries
     "late",  # not there by the deadline

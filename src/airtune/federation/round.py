@@ -16,7 +16,7 @@ from airtune.federation.records import BroadcastRow, RoundRow, UploadRow
 from airtune.methods.method import Method
 from airtune.methods.views import Delivery, State
 from airtune.radio.air import Air
-from airtune.radio.cell import Cell, Links
+from airtune.radio.cell import Cell, Links, granted_snr_hz
 from airtune.radio.compute import Passes, compute_joules, compute_seconds
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
@@ -115,7 +115,8 @@ class RoundRunner:
         passes = self._passes[reply.client % len(self._passes)]
         work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
         # A replayed link may be dead, and with statistical CSI nobody knew when it was granted.
-        snr_hz = links.snr_hz[grant.client] * (grant.power_w / self._cell.config.power_w)
+        full = granted_snr_hz(links, grant, self._cell.config.rate)
+        snr_hz = full * (grant.power_w / self._cell.config.power_w)
         snr = snr_hz / grant.bandwidth_hz
         row = UploadRow(
             links.round,
@@ -143,15 +144,19 @@ class RoundRunner:
     def _collect(self, uploads: Sequence[UploadRow]) -> None:
         """Let the clock run to the end of the round and note what came when, or too late.
 
-        The server waits for those who fail, too: it cannot know.
+        The server waits for those who fail, too: it cannot know. With ``late: wait`` that lasts
+        until the last one, and what came after the deadline says how long after.
         """
-        deadline = self._cell.config.deadline_s
-        limit = math.inf if deadline is None else self.clock.now + deadline
+        deadline, waits = self._cell.config.deadline_s, self._cell.config.late == "wait"
+        due = math.inf if deadline is None else self.clock.now + deadline
+        limit = math.inf if waits else due
         for row in uploads:
             self.clock.after(row.compute_seconds + row.seconds, row)
         for row in self.clock.drain(limit):
             if row.status == "delivered":
                 row.arrived_s = self.clock.now
+                if self.clock.now > due:
+                    row.reason = f"came {self.clock.now - due:.3g} s after the deadline"
         for row in self.clock.give_up(limit):
             if row.status == "delivered":
                 row.status, row.reason = "late", f"not there {deadline:g} s after the broadcast"

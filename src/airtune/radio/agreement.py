@@ -52,3 +52,50 @@ def check_sources(cell: CellConfig) -> None:
         )
     if cell.trace is not None and cell.ideal:
         raise ValueError("an ideal cell has no trace: leave one of them out")
+
+
+def check_selectivity(cell: CellConfig) -> None:
+    """Refuse a delay spread where nothing fades, and one that a resource block is too wide for.
+
+    Also blocks that differ, where nothing makes them differ or nobody sees it.
+    """
+    if cell.allocation == "best-blocks" and not cell.ideal:
+        if cell.delay_spread_ns is None:
+            raise ValueError(
+                "allocation best-blocks goes by how blocks fade; set delay_spread_ns, or divide by "
+                "resource-blocks"
+            )
+        if cell.csi == "statistical":
+            raise ValueError(
+                "allocation best-blocks goes by how blocks fade, which csi: statistical does not "
+                "know; divide by resource-blocks"
+            )
+    if cell.delay_spread_ns is None:
+        return
+    stated = [key for key in ("trace", "snr_db") if getattr(cell, key) is not None]
+    if cell.ideal or stated:
+        why = "an ideal cell has no fading" if cell.ideal else f"{stated[0]} says what the SNR is"
+        raise ValueError(f"{why}; leave delay_spread_ns out")
+    if cell.fading not in ("rayleigh", "rician"):
+        raise ValueError(
+            f"delay_spread_ns is of rayleigh or rician fading; fading {cell.fading} has no paths"
+        )
+    # Beyond it coefficients within a block correlate by less than 0.71, at its two ends.
+    most_ns = 1e9 / (2.0 * math.pi * cell.rate.resource_block_hz)
+    if cell.delay_spread_ns > most_ns:
+        raise ValueError(
+            f"delay_spread_ns: fading is constant in a resource block of "
+            f"{cell.rate.resource_block_hz:g} Hz, which it is up to {most_ns:.0f} ns only"
+        )
+
+
+def check_deadline(cell: CellConfig) -> None:
+    """Refuse what goes by a deadline where there is none."""
+    if cell.deadline_s is not None:
+        return
+    if cell.allocation == "min-energy":
+        raise ValueError(
+            "allocation min-energy lowers power as far as the deadline allows; set deadline_s"
+        )
+    if cell.late == "wait":
+        raise ValueError("late: wait is for uploads that miss the deadline; set deadline_s")

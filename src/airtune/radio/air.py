@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from airtune.keyed import generator
-from airtune.radio.cell import Links
+from airtune.radio.cell import Links, granted_snr_hz
 from airtune.radio.config import CellConfig
 from airtune.radio.delivery import packet_error_rate, sample_arq
 from airtune.radio.grant import Grant
@@ -34,8 +34,8 @@ class Downlink:
 class Uplink:
     """One client's upload; the seconds and joules of a lost one are spent all the same.
 
-    ``outage``: the link could not carry the granted rate. ``lost``: a packet ran out of tries.
-    ``transmissions`` counts packets, repeats included.
+    ``outage``: the link could not carry the granted rate. ``lost``: a packet ran out of tries,
+    which in acknowledged mode none does. ``transmissions`` counts packets, repeats included.
     """
 
     arrived: bool
@@ -88,7 +88,8 @@ class Air:
             return Uplink(False, "outage", once, joules, packets)
         q = float(self._packet_error(links, grant))
         rng = generator(self.seed, "arq", links.round, grant.client)
-        arq = sample_arq(packets, q, config.max_transmissions, rng, config.combining)
+        limit, combining = config.max_transmissions, config.combining
+        arq = sample_arq(packets, q, limit, rng, combining, config.link_layer)
         on_air = once * arq.transmissions / max(packets, 1)
         seconds = on_air + config.retransmission_delay_s * max(arq.tries - 1, 0)
         joules = on_air * grant.power_w + seconds * config.circuit_power_w
@@ -96,7 +97,9 @@ class Air:
         return Uplink(not arq.lost, status, seconds, joules, arq.transmissions)
 
     def _fades_out(self, links: Links, grant: Grant) -> bool:
-        snr_hz = links.snr_hz[grant.client] * grant.power_w / self.config.power_w
+        snr_hz = (
+            granted_snr_hz(links, grant, self.config.rate) * grant.power_w / self.config.power_w
+        )
         carried = rate_bps(grant.bandwidth_hz, snr_hz, self.config.rate)
         # The slack forgives rounding between the granted and the recomputed rate.
         too_slow = carried < grant.rate_bps * (1.0 - 1e-9)

@@ -6,12 +6,21 @@ are stated instead (``stated``). Here they become links.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from airtune.radio.config import CellConfig
+from airtune.radio.grant import Grant
 from airtune.radio.large_scale import LargeScale
+from airtune.radio.rate import RateModel
+from airtune.radio.selective import (
+    Selective,
+    effective_power,
+    flat_snr_hz,
+    likely_effective_powers,
+)
 from airtune.radio.small_scale import SmallScale, likely_powers
 from airtune.radio.stated import Replayed, stated, uniform_powers
 from airtune.radio.units import Bools, Floats, Ints, from_db
@@ -40,20 +49,38 @@ class Links:
         return self.distance_m.size
 
 
+@dataclass(frozen=True)
+class SelectiveLinks(Links):
+    """Links whose resource blocks fade differently.
+
+    ``gain`` and ``snr_hz`` are those of flat links that carry as much over ``equivalent_hz`` Hz
+    spread over the band, ``downlink_snr_hz`` over the whole of it (``selective.effective_power``).
+    ``block_snr_hz`` gives some clients' P g / (N0 F) in Hz on each block, [n, blocks].
+    """
+
+    equivalent_hz: float
+    block_snr_hz: Callable[[Ints], Floats]
+
+
 class Cell:
     """One base station and ``clients`` clients.
 
     Placement, line of sight and shadowing last for the run unless clients move; fading moves on
     from round to round. Uplink and downlink share one gain (time-division reciprocity). The
-    attributes are those of round 0. Raises ``UserError`` for positions or a trace that do not
-    match the clients.
+    attributes are those of round 0. ``sharing`` clients divide the band in a round, all by
+    default; with a delay spread links stand for blocks at the equal share of so many. Raises
+    ``UserError`` for positions or a trace that do not match the clients.
     """
 
-    def __init__(self, config: CellConfig, clients: int, seed: int) -> None:
+    def __init__(
+        self, config: CellConfig, clients: int, seed: int, sharing: int | None = None
+    ) -> None:
         self.config = config
         self.seed = seed
         self._large_scale = LargeScale(config, clients, seed)
         self._small_scale = SmallScale(config, clients, seed)
+        self._selective = Selective(config, clients, seed) if config.delay_spread_ns else None
+        self._share_hz = config.bandwidth_hz / (sharing or clients)
         self._stated = stated(config, clients, seed)
         start = self._large_scale.at(0)
         self.distance_m = start.distance_m
@@ -67,16 +94,20 @@ class Cell:
         if config.ideal:
             return _ideal(round, around.distance_m)
         per_gain = config.power_w / config.noise_w_per_hz
-        if self._stated is None:
-            mean_gain = around.mean_gain
-            gain = mean_gain * self._small_scale.power(round, around.line_of_sight)
+        down_per_gain = config.base_station_power_w / config.client_noise_w_per_hz
+        mean_gain = around.mean_gain
+        if self._selective is not None:
+            blocks = self._selective.powers(round, around.line_of_sight)
+            gain, down_gain = self._effective(blocks, mean_gain, per_gain, down_per_gain)
+        elif self._stated is None:
+            gain = down_gain = mean_gain * self._small_scale.power(round, around.line_of_sight)
         else:
             mean_gain = self._stated.mean_snr_hz() / per_gain
-            gain = self._stated.snr_hz(round) / per_gain
+            gain = down_gain = self._stated.snr_hz(round) / per_gain
         mean_snr_hz = per_gain * mean_gain
         snr_hz = per_gain * gain
         margin = float(from_db(-config.fade_margin_db))
-        return Links(
+        links = Links(
             round=round,
             distance_m=around.distance_m,
             line_of_sight=around.line_of_sight,
@@ -85,8 +116,45 @@ class Cell:
             snr_hz=snr_hz,
             mean_snr_hz=mean_snr_hz,
             planned_snr_hz=snr_hz if config.csi == "perfect" else margin * mean_snr_hz,
-            downlink_snr_hz=config.base_station_power_w / config.client_noise_w_per_hz * gain,
+            downlink_snr_hz=down_per_gain * down_gain,
         )
+        if self._selective is None:
+            return links
+        fading, sight = self._selective, around.line_of_sight
+
+        def block_snr_hz(clients: Ints) -> Floats:
+            return mean_snr_hz[clients, None] * fading.powers_of(clients, round, sight)
+
+        return SelectiveLinks(
+            **vars(links), equivalent_hz=self._share_hz, block_snr_hz=block_snr_hz
+        )
+
+    def _effective(
+        self,
+        blocks: Iterable[tuple[slice, Floats]],
+        mean_gain: Floats,
+        per_gain: float,
+        down_per_gain: float,
+    ) -> tuple[Floats, Floats]:
+        """Return gains that stand for fading blocks, up at an equal share and down at the band."""
+        up, down = np.empty_like(mean_gain), np.empty_like(mean_gain)
+        share_hz, band_hz, model = self._share_hz, self.config.broadcast_hz, self.config.rate
+        for some, powers in blocks:
+            gain = mean_gain[some]
+            up[some] = gain * effective_power(per_gain * gain, powers, share_hz, model)
+            down[some] = gain * effective_power(down_per_gain * gain, powers, band_hz, model)
+        return up, down
+
+
+def granted_snr_hz(links: Links, grant: Grant, model: RateModel) -> float:
+    """Return P g / (N0 F) in Hz of what a client was granted, at full power.
+
+    That of its link, or of its own blocks where the grant names them.
+    """
+    if grant.blocks is None or not isinstance(links, SelectiveLinks):
+        return float(links.snr_hz[grant.client])
+    own = links.block_snr_hz(np.array([grant.client]))[0, list(grant.blocks)]
+    return flat_snr_hz(own, model)
 
 
 def likely_snr_hz(config: CellConfig, links: Links, clients: Ints, count: int) -> Floats:
@@ -101,6 +169,9 @@ def likely_snr_hz(config: CellConfig, links: Links, clients: Ints, count: int) -
         powers = np.ones(count)
     elif config.snr_db is not None:
         powers = uniform_powers(config.snr_db, count)
+    elif isinstance(links, SelectiveLinks):
+        sight, mean = links.line_of_sight[clients], links.mean_snr_hz[clients]
+        powers = likely_effective_powers(config, mean, sight, links.equivalent_hz, count)
     else:
         powers = likely_powers(config, links.line_of_sight[clients], count)
     return np.asarray(links.mean_snr_hz[clients, None] * powers)

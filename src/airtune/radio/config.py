@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from airtune.config import Config
-from airtune.radio.agreement import check_places, check_sources
+from airtune.radio.agreement import check_deadline, check_places, check_selectivity, check_sources
 from airtune.radio.compute import DEVICES, DeviceProfile
-from airtune.radio.delivery import Combining
+from airtune.radio.delivery import Combining, LinkLayer
 from airtune.radio.presets import PRESETS, resolve_cell, resolve_device
 from airtune.radio.rate import RateModel
 from airtune.radio.units import dbm_to_w
@@ -68,6 +68,12 @@ class CellConfig(Config):
     )
     rician_k_db: float = Field(9.0, ge=-20, le=40, description="fixed path over scattered power")
     nakagami_m: float = Field(2.0, ge=0.5, le=100, description="nakagami: 1 is rayleigh")
+    delay_spread_ns: float | None = Field(
+        None,
+        gt=0,
+        description="rms, of scattered paths, so that resource blocks fade differently; null is "
+        "one fade for the whole band",
+    )
     speed_kmh: float = Field(
         3.0, ge=0, le=500, description="of clients, for fading's memory and for mobility"
     )
@@ -114,18 +120,35 @@ class CellConfig(Config):
         description="none: a failed try is forgotten; chase: the copies of a packet add up, each "
         "of them faded on its own, and packet_error is that of the first",
     )
+    link_layer: LinkLayer = Field(
+        "unacknowledged",
+        description="a packet that exhausts max_transmissions loses the message; acknowledged: it "
+        "is sent anew, its copies forgotten, and takes time instead",
+    )
     retransmission_delay_s: float = Field(
         0.008, ge=0, description="wait before a pass of retransmissions"
     )
     deadline_s: float | None = Field(
         None, gt=0, description="for compute and upload, from the end of the downlink"
     )
+    late: Literal["drop", "wait"] = Field(
+        "drop",
+        description="what is not there by the deadline is dropped; or waited for and used, though "
+        "grants are planned for the deadline",
+    )
     allocation: Literal[
-        "equal", "min-max-delay", "resource-blocks", "min-energy", "max-min-rate", "max-sum-rate"
+        "equal",
+        "min-max-delay",
+        "resource-blocks",
+        "best-blocks",
+        "min-energy",
+        "max-min-rate",
+        "max-sum-rate",
     ] = Field(
         "min-max-delay",
         description="how the uplink is divided: the band equally; so that the last finishes first, "
-        "in hertz, in whole resource blocks, or with power then as low as the deadline allows; for "
+        "in hertz, in whole resource blocks, in those that are best for each, or with power then "
+        "as low as the deadline allows; for "
         "the fastest slowest link; for the largest sum of rates, which goes by SNR",
     )
     devices: tuple[DeviceProfile, ...] = Field(
@@ -161,12 +184,10 @@ class CellConfig(Config):
     def _cross_check(self) -> CellConfig:
         check_places(self)
         check_sources(self)
+        check_selectivity(self)
         if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
             raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
-        if self.allocation == "min-energy" and self.deadline_s is None:
-            raise ValueError(
-                "allocation min-energy lowers power as far as the deadline allows; set deadline_s"
-            )
+        check_deadline(self)
         if self.allocation == "min-energy" and self.rate.law == "mcs":
             raise ValueError(
                 "allocation min-energy knows the least energy of Shannon's law only; leave "

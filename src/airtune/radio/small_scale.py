@@ -32,10 +32,7 @@ class SmallScale:
         self._config = config
         self._clients = clients
         self._seed = seed
-        rho = jakes_correlation(
-            doppler_hz(config.speed_kmh, config.carrier_ghz), config.round_interval_s
-        )
-        self._rho = rho if rho > _FORGOTTEN else 0.0
+        self._rho = memory(config)
         self._last: tuple[int, Coefficients] | None = None
 
     def power(self, round: int, line_of_sight: Bools) -> Floats:
@@ -45,7 +42,7 @@ class SmallScale:
             return np.ones(self._clients)
         coefficient = self._scattered(round)
         if config.fading == "rician":
-            coefficient = with_specular(coefficient, _k_factor(config, line_of_sight))
+            coefficient = with_specular(coefficient, k_factor(config, line_of_sight))
         power = np.asarray(coefficient.real**2 + coefficient.imag**2)
         return nakagami_power(power, config.nakagami_m) if config.fading == "nakagami" else power
 
@@ -62,16 +59,24 @@ class SmallScale:
         return state
 
 
+def memory(config: CellConfig) -> float:
+    """Return the correlation of coefficients from a round to the next, 0 where it is negligible."""
+    rho = jakes_correlation(
+        doppler_hz(config.speed_kmh, config.carrier_ghz), config.round_interval_s
+    )
+    return rho if rho > _FORGOTTEN else 0.0
+
+
 def likely_powers(config: CellConfig, line_of_sight: Bools, count: int) -> Floats:
     """Return ``count`` equally likely powers of fading, [count] or [n, count] for clients [n]."""
     if config.fading == "none":
         return np.ones(count)
     if config.fading == "nakagami":
         return nakagami_quantiles(config.nakagami_m, count)
-    return power_quantiles(_k_factor(config, line_of_sight), count)
+    return power_quantiles(k_factor(config, line_of_sight), count)
 
 
-def _k_factor(config: CellConfig, line_of_sight: Bools) -> Floats:
+def k_factor(config: CellConfig, line_of_sight: Bools) -> Floats:
     """Return each client's Rician K, linear; 0 is Rayleigh."""
     if config.fading == "rayleigh":
         return np.zeros(line_of_sight.shape)

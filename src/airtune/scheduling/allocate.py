@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from airtune.radio.cell import Links
+from airtune.radio.cell import Links, SelectiveLinks
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
-from airtune.radio.rate import rate_bps
+from airtune.radio.rate import in_outage, rate_bps
 from airtune.radio.units import Floats, Ints
 from airtune.scheduling.bandwidth import (
     best_snr_shares,
@@ -19,6 +19,7 @@ from airtune.scheduling.bandwidth import (
     max_min_rate,
     min_max_delay,
 )
+from airtune.scheduling.best_blocks import own_blocks
 from airtune.scheduling.blocks import min_max_blocks
 from airtune.scheduling.deadline import (
     bits_by_deadline,
@@ -47,7 +48,8 @@ def allocate(
     and ``compute_seconds`` are scalars or aligned with ``clients``. Clients out of reach are
     skipped. With a deadline, so is the client farthest from its smallest payload, and the
     spectrum is divided anew, until all who remain can send theirs. ``divide`` is a scheduler's own
-    rule instead of ``config.allocation``.
+    rule instead of ``config.allocation``. Where blocks are given away one by one, a client's link
+    is that of its own.
     """
     clients = np.asarray(clients, dtype=np.int64)
     order = np.argsort(clients)
@@ -65,20 +67,33 @@ def allocate(
     # Who fails with the whole spectrum fails with any share: this spares divisions below.
     skipped = out_of_reach(links, clients, smallest, compute, config)
     active = np.flatnonzero([int(client) not in skipped for client in clients])
+    block_snr_hz = None
+    if divide is None and config.allocation == "best-blocks" and isinstance(links, SelectiveLinks):
+        block_snr_hz = links.block_snr_hz(clients)
 
-    def grants(share: Floats, dimmed: Floats) -> tuple[Floats, Floats]:
-        rate = rate_bps(share, snr_hz[active] * dimmed, config.rate)
+    def grants(link: Floats, share: Floats, dimmed: Floats) -> tuple[Floats, Floats]:
+        rate = rate_bps(share, link * dimmed, config.rate)
         there = clients[active]
         return rate, bits_by_deadline(links, there, rate, share, compute[active], config, dimmed)
 
     while active.size:
-        wanted = np.full(active.size, np.inf)
+        wanted, link = np.full(active.size, np.inf), snr_hz[active]
+        own: list[tuple[int, ...] | None] = [None] * active.size
         if divide is not None:
             share, wanted = divide(clients[active])
+        elif block_snr_hz is not None:
+            share, link, own = own_blocks(
+                payload[active], block_snr_hz[active], compute[active], config.rate
+            )
         else:
             share = _shares(payload[active], snr_hz[active], compute[active], config)
         dimmed = np.ones(active.size)
-        rate, bits = grants(share, dimmed)
+        rate, bits = grants(link, share, dimmed)
+        unheard = in_outage(link, config.rate)
+        if unheard.any():
+            skipped |= {int(client): "outage" for client in clients[active[unheard]]}
+            active = active[~unheard]
+            continue
         if (bits >= smallest[active]).all():
             break
         worst = int(np.argmin(bits / np.maximum(smallest[active], 1.0)))
@@ -89,7 +104,7 @@ def allocate(
             links, clients[active], share, payload[active], compute[active], config
         )
         dimmed = power / config.power_w
-        rate, bits = grants(share, dimmed)
+        rate, bits = grants(link, share, dimmed)
 
     short = wanted < smallest[active] if active.size else np.zeros(0, dtype=np.bool_)
     for index in active[short]:
@@ -102,6 +117,7 @@ def allocate(
             float(dimmed[k] * config.power_w),
             float(share[k]),
             float(rate[k]),
+            own[k],
         )
         for k, index in enumerate(active)
         if not short[k]

@@ -29,9 +29,10 @@ def bits_by_deadline(
     width = occupied_hz(share, links.planned_snr_hz[clients] * dimmed, config.rate)
     q = packet_error_rate(config.packet_error, links.mean_snr_hz[clients] * dimmed / width)
     packets = rate * left / config.packet_bits
-    passes = likely_tries(packets, q, config.max_transmissions, config.combining) - 1.0
+    limit, combining, layer = config.max_transmissions, config.combining, config.link_layer
+    passes = likely_tries(packets, q, limit, combining, layer) - 1.0
     left = np.maximum(left - passes * config.retransmission_delay_s * (q > 0), 0.0)
-    packets = safe_packets(rate * left / config.packet_bits, q, config.combining)
+    packets = safe_packets(rate * left / config.packet_bits, q, combining, limit, layer)
     return np.floor(packets * config.packet_bits)
 
 
