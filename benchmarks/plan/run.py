@@ -91,7 +91,8 @@ def page(results: dict[str, Any]) -> str:
         f"Measured on {results['machine']}. This page is written by `{COMMAND}`; raw figures are "
         "in `results.json`.\n",
         "`airtune plan` goes through an experiment's rounds without learning. Here "
-        f"{ROUNDS} rounds of small experiments (ten clients, some fifty texts each; packaged models and data) are "
+        f"{ROUNDS} rounds of small experiments (ten clients, some fifty texts each; packaged "
+        "models and data) are "
         "planned, then run, and compared with the run's ledger. Where messages are as long as what "
         f"was learned makes them, `--pilot {PILOT}` really trains {PILOT} rounds.\n",
         "## Claims\n",
