@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from airtune.cli import main
+from airtune.results import Run
 
 AIRTUNE = Path(sys.executable).with_name("airtune")
 
@@ -241,6 +242,9 @@ def test_plan_says_what_a_run_will_cost_and_what_to_change(airtune, description)
     assert found["costs"]["upload_bits"]["median"] > 0
     assert {"adapter.rank": "2", "adapter.alpha": "8"} in [c["settings"] for c in found["changed"]]
     assert not (airtune.home / "runs").exists()
+    airtune("run", description)
+    run = Run(airtune.home / "runs" / "small")
+    assert run.costs.airtime_s.median == found["costs"]["airtime_s"]["median"]
 
 
 def test_plan_sweeps_keys_and_draws_them(airtune, description):

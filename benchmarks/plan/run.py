@@ -17,11 +17,8 @@ from typing import Any
 
 import airtune
 from airtune.experiment import Experiment
-from airtune.federation import ledger
 from airtune.federation.costs import Costs
-from airtune.federation.records import LedgerRow, as_row
 from airtune.methods.registry import find
-from airtune.planning.rehearsal import rehearse
 from benchmarks import runs
 from benchmarks.claims import Claims, table
 from benchmarks.plan.cases import CASES, ROUNDS, values
@@ -36,24 +33,22 @@ def measured(title: str, sections: dict[str, Any]) -> dict[str, Any]:
     """Return what the plan of a case said, and what its run was charged."""
     experiment = Experiment(**values(sections))
     started = time.perf_counter()
-    rows = rehearse(experiment, ROUNDS)
+    planned = airtune.plan(experiment)
     plan_seconds = time.perf_counter() - started
     vary = find(experiment.method.name).sizes_vary
-    found: dict[str, Any] = {"case": title, "sizes_vary": vary, "planned": _figures(rows)}
+    found: dict[str, Any] = {"case": title, "sizes_vary": vary, "planned": _figures(planned)}
     if vary:
-        found["piloted"] = _figures(rehearse(experiment, PILOT, trains=True))
+        found["piloted"] = _figures(airtune.plan(experiment, PILOT))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run = airtune.run(experiment, Path(folder) / "run")
-        charged = [as_row(row) for row in ledger.read(run.path / "ledger.jsonl")]
-    found |= {"charged": _figures(charged)}
+        found["charged"] = _figures(run.costs)
     wall = plan_seconds, time.perf_counter() - started
     found["plan_seconds"], found["run_seconds"] = (round(each, 1) for each in wall)
     return found
 
 
-def _figures(rows: list[LedgerRow]) -> dict[str, Any]:
-    costs = Costs.of(rows)
+def _figures(costs: Costs) -> dict[str, Any]:
     means = {name: float(f"{getattr(costs, name).mean:.6g}") for name in MEASURES}
     spread = {"airtime_median_s": costs.airtime_s.median, "airtime_high_s": costs.airtime_s.high}
     return means | {k: float(f"{v:.6g}") for k, v in spread.items()} | {"arrived": costs.arrived}

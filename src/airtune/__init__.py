@@ -6,13 +6,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airtune.api import export, load, run, write_report
+    from airtune.api import export, load, plan, run, write_report
     from airtune.errors import UserError
     from airtune.experiment import Experiment
     from airtune.results import Run
 
 __version__ = version("airtune")
-__all__ = ["Experiment", "Run", "UserError", "export", "load", "run", "write_report"]
+__all__ = ["Experiment", "Run", "UserError", "export", "load", "plan", "run", "write_report"]
 
 _HOMES = {
     "Experiment": "airtune.experiment",
@@ -20,6 +20,7 @@ _HOMES = {
     "UserError": "airtune.errors",
     "export": "airtune.api",
     "load": "airtune.api",
+    "plan": "airtune.api",
     "run": "airtune.api",
     "write_report": "airtune.api",
 }

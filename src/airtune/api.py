@@ -14,6 +14,7 @@ from airtune import folder as folders
 from airtune.build import Parts, build, session
 from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
+from airtune.federation.costs import Costs
 from airtune.federation.evaluation import Personal
 from airtune.federation.ledger import plain
 from airtune.federation.records import RoundRow
@@ -47,6 +48,17 @@ def run(
                 on_round(totals)
         _finish(target, described, parts, progress)
     return Run(target)
+
+
+def plan(experiment: Experiment | None = None, pilot: int | None = None) -> Costs:
+    """Return what an experiment will cost, before anything trains; a run's are ``run.costs``.
+
+    With ``pilot`` so many rounds are really trained, and counted. Raises UserError as a run would.
+    """
+    from airtune.planning.rehearsal import rehearse, rounds_of
+
+    described = experiment or Experiment()
+    return Costs.of(rehearse(described, pilot or rounds_of(described), bool(pilot)))
 
 
 def load(path: str | Path) -> Run:

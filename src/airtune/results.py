@@ -13,6 +13,7 @@ from airtune.experiment import Experiment, read_experiment
 if TYPE_CHECKING:
     import pandas as pd
 
+    from airtune.federation.costs import Costs
     from airtune.learning.adapter import Adapter
     from airtune.report.view import RunView
 
@@ -47,6 +48,14 @@ class Run:
         from airtune.federation import ledger
 
         return ledger.uploads(self._rows)
+
+    @cached_property
+    def costs(self) -> Costs:
+        """What its rounds cost, as ``airtune plan`` says it beforehand."""
+        from airtune.federation.costs import Costs
+        from airtune.federation.records import as_row
+
+        return Costs.of([as_row(row) for row in self._rows])
 
     @cached_property
     def summary(self) -> dict[str, Any]:

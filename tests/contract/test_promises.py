@@ -176,13 +176,12 @@ FORESEEN = [m for m in METHODS + PRIVATE if not registry.find(m["name"]).sizes_v
 
 @held_to(FORESEEN)
 def test_a_plan_foresees_what_a_run_is_charged(method, execute, small):
-    from airtune.experiment import Experiment
+    import airtune
     from airtune.federation.costs import Costs
     from airtune.federation.records import as_row
-    from airtune.planning.rehearsal import rehearse
 
     cell = {"bandwidth_hz": 1e6}  # or computing would hide what is sent
-    plan = Costs.of(rehearse(Experiment(**small(method=method, cell=cell)), 3))
+    plan = airtune.plan(airtune.Experiment(**small(method=method, cell=cell)))
     folder, _, _ = execute(method, cell=cell)
     run = Costs.of([as_row(row) for row in ledger.read(folder / "ledger.jsonl")])
     assert plan.arrived == run.arrived

@@ -35,6 +35,7 @@ def test_the_sums_are_those_done_by_hand():
     assert costs.arrived == 0.25
     assert (costs.always, costs.sometimes, costs.never) == (1, 0, 2)
     assert costs.failures == {"skipped": 2, "late": 1}
+    assert costs.reasons == {"outage": 2}
 
 
 def test_a_quantile_of_95_percent_leaves_one_in_twenty_above():

@@ -17,7 +17,7 @@ from airtune.report.sweep_page import write_sweep
 def costs(scale=1.0, **other):
     fields = dict.fromkeys(Costs.__dataclass_fields__, Spread(1.0, 1.0, 1.0))
     fields |= {"rounds": 5, "arrived": 0.75, "always": 3, "sometimes": 1, "never": 1}
-    fields |= {"failures": {"skipped": 4, "late": 1}}
+    fields |= {"failures": {"skipped": 4, "late": 1}, "reasons": {"outage": 4}}
     fields |= {"upload_bits": Spread(2e6, 1.5e6 * scale, 3e6), "round_s": Spread(72.0, 60.0, 90.0)}
     fields |= {"airtime_s": Spread(10.0 * scale, 8.0 * scale, 20.0 * scale)}
     return Costs(**fields | other)
@@ -41,10 +41,11 @@ def test_a_plan_says_medians_hours_and_who_does_not_arrive():
 
 def test_a_plan_without_a_deadline_says_which_one_would_do():
     free = costs(finish_s=Spread(1.0, 1.0, 6.5))
-    clients, deadline = cost_sentences(free, None, False)
+    clients, reason, deadline = cost_sentences(free, None, False)
     assert "Of 5 clients asked, 3 get through in every round, 1 in some, 1 in none" in clients
+    assert "(4 times)" in reason and "outage" in reason
     assert "6.5 s" in deadline
-    assert len(cost_sentences(free, 3.0, False)) == 1
+    assert len(cost_sentences(free, 3.0, False)) == 2
     assert "--pilot 2" in cost_sentences(free, 3.0, True)[-1]
 
 
@@ -55,8 +56,12 @@ def test_changes_stand_by_what_they_save():
         Priced({"c.d": "2"}, half, said="half"),
         Priced({"e.f": "3"}, None, problem="cannot be", said="odd"),
     ]
-    said = text(changes_table(costs(), changed), 100)
+    said = text(changes_table(costs(arrived=0.96), changed), 100)
     assert said.index("half") < said.index("nothing")
+    # Where a quarter of all is lost, what loses less comes first, though it takes longer.
+    changed.append(Priced({"g.h": "4"}, costs(arrived=0.9), said="surer"))
+    lossy = text(changes_table(costs(), changed), 100)
+    assert lossy.index("surer") < lossy.index("half")
     assert "-50 %" in said and "same" in said and "odd" not in said
 
 

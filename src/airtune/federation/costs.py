@@ -39,7 +39,7 @@ class Costs:
     ``compute_j`` of it is computing, the rest radio. ``client_j`` is a client's mean over all
     rounds, over those that were ever asked. ``arrived`` is the share of all that was asked
     for; ``always``, ``sometimes``, ``never`` count clients by what arrived of theirs; ``failures``
-    are the others by status, most frequent first.
+    are the others by status, ``reasons`` those given, most frequent first.
     """
 
     rounds: int
@@ -59,6 +59,7 @@ class Costs:
     sometimes: int
     never: int
     failures: dict[str, int]
+    reasons: dict[str, int]
 
     @classmethod
     def of(cls, rows: Sequence[LedgerRow]) -> Costs:
@@ -85,6 +86,7 @@ class Costs:
         always = sum(all(each) for each in shares.values())
         never = sum(not any(each) for each in shares.values())
         failed = Counter(row.status for row in asked if row.status != "delivered")
+        reasons = Counter(row.reason for row in asked if row.reason is not None)
         return cls(
             rounds=len(rounds),
             uplink_bits=Spread.of([row.uplink_bits for row in rounds]),
@@ -105,6 +107,7 @@ class Costs:
             sometimes=len(shares) - always - never,
             never=never,
             failures=dict(failed.most_common()),
+            reasons=dict(reasons.most_common()),
         )
 
 

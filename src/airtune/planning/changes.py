@@ -37,6 +37,8 @@ def _possible(experiment: Experiment) -> Iterator[tuple[str, list[str]]]:
             yield "fewer bits per value", [f"method.{key}={fewer}"]
     if not cell.ideal:
         yield "twice the bandwidth", [f"cell.bandwidth_hz={2 * cell.bandwidth_hz:g}"]
+    if cell.deadline_s is not None and not cell.ideal:
+        yield "twice the deadline", [f"cell.deadline_s={2 * cell.deadline_s:g}"]
     asked = experiment.clients.per_round or experiment.clients.count
     if asked > 1:
         yield "half the clients per round", [f"clients.per_round={asked // 2}"]

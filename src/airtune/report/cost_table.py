@@ -11,6 +11,7 @@ from rich.text import Text
 from airtune.federation.costs import Costs, Priced, Spread
 from airtune.report.units import Unit, duration, percent, quantity
 
+_ENOUGH = 0.95  # of what is asked for should arrive
 _LITTLE = 0.005  # relative; less of a change is none
 
 
@@ -49,6 +50,9 @@ def cost_sentences(costs: Costs, deadline_s: float | None, sizes_vary: bool) -> 
         f"Of {clients} clients asked, {costs.always} get through in every round, "
         f"{costs.sometimes} in some, {costs.never} in none."
     ]
+    if costs.reasons:
+        reason, count = next(iter(costs.reasons.items()))
+        said.append(f"Most often ({count} times) a client is left out for this: {reason}.")
     if deadline_s is None and costs.finish_s.high > 0.0:
         said.append(
             f"A deadline of {duration(costs.finish_s.high)} would be met by 95 % of the uploads "
@@ -63,18 +67,26 @@ def cost_sentences(costs: Costs, deadline_s: float | None, sizes_vary: bool) -> 
 
 
 def changes_table(base: Costs, changed: Sequence[Priced]) -> Table:
-    """Return what single changes do to a round, the largest saving of time first."""
+    """Return what single changes do to a round, the largest saving of time first.
+
+    Where too little arrives, what lets most arrive comes first.
+    """
     table = _table()
     table.title = Text(f"What to change first: each alone, over {base.rounds} rounds")
-    for header in ("change", "setting"):
-        table.add_column(header, overflow="fold")
+    table.add_column("change", overflow="fold")
+    table.add_column("setting", no_wrap=True)
     for header in ("upload", "airtime", "round", "energy", "arrive"):
         table.add_column(header, justify="right", no_wrap=True)
     found = [(each, each.costs) for each in changed if each.costs is not None]
-    for each, costs in sorted(found, key=lambda pair: pair[1].round_s.mean):
+
+    def rank(pair: tuple[Priced, Costs]) -> tuple[float, float]:
+        arrived = 0.0 if base.arrived >= _ENOUGH else pair[1].arrived
+        return -arrived, pair[1].round_s.mean
+
+    for each, costs in sorted(found, key=rank):
         table.add_row(
             each.said,
-            " ".join(f"{key}={value}" for key, value in each.settings.items()),
+            "\n".join(f"{key}={value}" for key, value in each.settings.items()),
             *(
                 _difference(getattr(base, name).mean, getattr(costs, name).mean)
                 for name in ("upload_bits", "airtime_s", "round_s", "device_j")
