@@ -155,9 +155,13 @@ class Scores(Content):
 
 
 class Problem(Content):
-    """A device's answer where it could not do what it was asked to: one sentence."""
+    """A device's answer where it could not do what it was asked to: one sentence.
+
+    ``unready``: it would, if it got the run's start first, as a device that was started again.
+    """
 
     sentence: Sentence
+    unready: bool = False
 
 
 KINDS: dict[int, type[Content]] = {

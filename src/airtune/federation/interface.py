@@ -11,6 +11,8 @@ from torch import Tensor
 
 from airtune.radio.grant import Grant
 
+Fate = Literal["withheld", "missed", "late"]
+
 
 @dataclass(frozen=True)
 class Order:
@@ -42,7 +44,7 @@ class Reply:
     predicted_tokens: int = 0
     notes: Mapping[str, float | str] = field(default_factory=dict)
     gradient_norm: float | None = None
-    fate: Literal["withheld", "missed", "late"] = "withheld"
+    fate: Fate = "withheld"
 
 
 class Federation(Protocol):

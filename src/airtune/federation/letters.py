@@ -29,6 +29,7 @@ from airtune.federation.contents import KINDS, Content, Problem
 MAGIC = b"AIRL"
 VERSION = 1
 RUN_BYTES = 16
+NO_RUN = bytes(RUN_BYTES)
 _HEADER = struct.Struct(f"<4sBB{RUN_BYTES}sQIQ")
 _CHECKSUM = struct.Struct("<I")
 _CODES = {content: code for code, content in KINDS.items()}
@@ -39,7 +40,14 @@ C = TypeVar("C", bound=Content)
 
 
 class LetterError(ValueError):
-    """The bytes are no letter that this side may act upon; the message says why."""
+    """The bytes are no letter that this side may act upon; the message says why.
+
+    ``content`` is what the other side said, where it was that which refused.
+    """
+
+    def __init__(self, sentence: str, content: Content | None = None) -> None:
+        super().__init__(sentence)
+        self.content = content
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,8 @@ def answer(data: bytes, to: Letter, kind: type[C], most_bytes: int = MOST_BYTES)
             other side says that it could not do what it was asked to, in its own words.
     """
     letter = read(data, most_bytes)
+    if isinstance(letter.content, Problem) and letter.run == NO_RUN:
+        raise LetterError(letter.content.sentence, letter.content)  # it could not read which
     if letter.run != to.run:
         raise LetterError("the answer belongs to another run.")
     if letter.sequence != to.sequence:
@@ -133,7 +143,7 @@ def answer(data: bytes, to: Letter, kind: type[C], most_bytes: int = MOST_BYTES)
             f"the answer is to letter {letter.sequence} and letter {to.sequence} was sent."
         )
     if isinstance(letter.content, Problem):
-        raise LetterError(letter.content.sentence)
+        raise LetterError(letter.content.sentence, letter.content)
     if not isinstance(letter.content, kind):
         raise LetterError(
             f"a {type(letter.content).__name__} came where a {kind.__name__} was due."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +41,19 @@ class Ragged:
 class Shares:
     """All clients' shares; each is made when asked for, so a large population costs its rows."""
 
-    def __init__(self, rows: Ragged, names: list[str] | None, fraction: float, seed: int) -> None:
+    def __init__(
+        self,
+        rows: Ragged,
+        names: list[str] | None,
+        fraction: float,
+        seed: int,
+        held: Mapping[int, int] | None = None,
+    ) -> None:
+        """Hold out a ``fraction`` of each client's rows to test it, of some clients ``held``."""
         self._rows, self._names, self._seed = rows, names, seed
         self._held = held_out(rows.sizes, fraction)
+        for client, count in (held or {}).items():
+            self._held[client] = count
 
     def __len__(self) -> int:
         return len(self._held)
