@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from airtune.deploy.halves import OwnClient, build_client
 from airtune.errors import UserError
 from airtune.experiment import Experiment
@@ -161,6 +163,16 @@ class Device:
         adapter = own.clients.personal_adapter(client, question.round, broadcast)
         seen = own.kind.learner.evaluate(adapter, own.kind.pool.at(own.share.test))
         return Scores(scores=measures(seen, slice(None)))
+
+
+def machine_of(device: str) -> MachineConfig:
+    """Return the machine with this device of torch; raise UserError for a word that is none."""
+    try:
+        return MachineConfig(device=device)
+    except ValidationError as error:
+        raise UserError(
+            f"--device: '{device}' is no device; valid are auto, cpu, cuda, cuda:N, mps."
+        ) from error
 
 
 def to_stderr(sentence: str) -> None:

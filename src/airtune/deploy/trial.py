@@ -10,15 +10,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from airtune.deploy.sockets import SocketCarrier
 from airtune.errors import UserError
 from airtune.experiment import Experiment
+from airtune.federation.post import Carrier
 from airtune.fitting import check_data
 from airtune.learning.data.partition import partition
 from airtune.learning.data.sources import Table, load_table
 from airtune.methods.registry import find
 
+Way = Literal["local", "flower-local"]  # by sockets of this machine, or through Flower on it
 _START_S = 120.0  # a process imports torch for seconds, many at a time for longer
 
 
@@ -56,7 +59,7 @@ def worker_command(socket: Path, files: ClientFiles, personal: Path, client: int
 
 
 @contextlib.contextmanager
-def socket_trial(experiment: Experiment) -> Iterator[tuple[SocketCarrier, Table]]:
+def trial(experiment: Experiment, over: Way) -> Iterator[tuple[Carrier, Table]]:
     """Start a process for each client; yield what reaches them, and all data.
 
     They end with this context. Raises UserError where one does not start.
@@ -72,9 +75,19 @@ def socket_trial(experiment: Experiment) -> Iterator[tuple[SocketCarrier, Table]
             stack.callback(_end, process)
             paths.append((path, process))
         _wait(paths)
-        carrier = SocketCarrier([path for path, _ in paths])
-        stack.callback(carrier.close)
-        yield carrier, table
+        yield stack.enter_context(_carrier([path for path, _ in paths], over)), table
+
+
+@contextlib.contextmanager
+def _carrier(paths: list[Path], over: Way) -> Iterator[Carrier]:
+    if over == "flower-local":
+        from airtune.deploy.flower.engine import trial as flower
+
+        with flower(paths) as carrier:
+            yield carrier
+    else:
+        with contextlib.closing(SocketCarrier(paths)) as sockets:
+            yield sockets
 
 
 def _wait(devices: list[tuple[Path, subprocess.Popen[bytes]]]) -> None:

@@ -6,10 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from airtune.deploy.device import Device, Holdings, to_stderr
+from airtune.deploy.device import Device, Holdings, machine_of, to_stderr
 from airtune.deploy.sockets import listen
 from airtune.errors import UserError
-from airtune.learning.config import MachineConfig
 
 
 def main() -> None:
@@ -22,9 +21,9 @@ def main() -> None:
     parser.add_argument("--client", type=int, help="its number among the clients")
     parser.add_argument("--device", default="cpu", help="cpu, cuda ...")
     given = parser.parse_args()
-    machine = MachineConfig(device=given.device)
-    holdings = Holdings(given.train, given.test, given.personal, machine, None, given.client)
     try:
+        machine = machine_of(given.device)
+        holdings = Holdings(given.train, given.test, given.personal, machine, None, given.client)
         device = Device(holdings, to_stderr)
     except UserError as error:
         to_stderr(str(error))

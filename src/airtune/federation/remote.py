@@ -23,7 +23,7 @@ from airtune.learning.learner import Learner
 from airtune.methods.method import Method
 from airtune.methods.views import State
 
-GREET_S = 30.0  # for a device to say who it is
+GREET_S = 60.0  # for a device to say who it is
 
 
 @dataclass(frozen=True)
