@@ -14,6 +14,7 @@ from airtune.deploy.halves import build_server
 from airtune.deploy.sockets import SocketCarrier, listen
 from airtune.experiment import Experiment
 from airtune.federation.remote import Patience, Remote
+from airtune.federation.roster import run_name
 
 RUN = bytes(range(16))
 
@@ -73,8 +74,8 @@ def devices(tmp_path, rows_of):
             personal = tmp_path / f"personal{client}"
             device = make(Holdings(train, test, personal, wanted=client), lambda sentence: None)
             path = tmp_path / f"{client}.sock"
-            answer = in_turn(device.answer)
-            threading.Thread(target=listen, args=(path, answer), daemon=True).start()
+            device._safely = in_turn(device._safely)
+            threading.Thread(target=listen, args=(path, device.answer), daemon=True).start()
             paths.append(path)
         wait_for(paths)
         return paths
@@ -88,9 +89,9 @@ TURN = threading.Lock()
 def in_turn(answer):
     """One device at a time: loading a model sets defaults for the whole process."""
 
-    def taking_turns(data):
+    def taking_turns(letter):
         with TURN:
-            return answer(data)
+            return answer(letter)
 
     return taking_turns
 
@@ -106,16 +107,20 @@ def serve(tmp_path):
     """Function that runs an experiment over a carrier; returns folder, parts and session."""
     carriers = []
 
-    def run(values, paths, name="apart", table=None, patience=None, stop_after=None, say=None):
+    def run(
+        values, paths, name="apart", table=None, limit=20.0, come=20.0, stop_after=None, say=None
+    ):
+        while carriers:  # the one before was killed, and its connections with it
+            carriers.pop().close()
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         experiment = Experiment(**values)
         carrier = SocketCarrier([Path(path) for path in paths])
         carriers.append(carrier)
-        wait = patience or Patience(20.0, 20.0, 20.0)
+        wait = Patience(come, 20.0, limit)
         remote = Remote(carrier, RUN, len(paths), wait, say or (lambda sentence: None))
         kept = folder / "checkpoint" / "clients"
-        if kept.exists():
+        if run_name(kept) is not None:
             remote.roster.recall(kept)
         remote.gather()
         parts = build_server(experiment, remote, table)

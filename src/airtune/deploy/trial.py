@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from airtune.deploy import watched
 from airtune.deploy.sockets import SocketCarrier
 from airtune.errors import UserError
 from airtune.experiment import Experiment
@@ -71,8 +72,8 @@ def trial(experiment: Experiment, over: Way) -> Iterator[tuple[Carrier, Table]]:
         for client, files in enumerate(clients):
             path = folder / f"{client}.sock"
             command = worker_command(path, files, folder / f"personal-{client}", client)
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-            stack.callback(_end, process)
+            process = watched.start(command)
+            stack.callback(watched.end, process)
             paths.append((path, process))
         _wait(paths)
         yield stack.enter_context(_carrier([path for path, _ in paths], over)), table
@@ -97,12 +98,3 @@ def _wait(devices: list[tuple[Path, subprocess.Popen[bytes]]]) -> None:
             if process.poll() is not None or time.monotonic() > end:
                 raise UserError(f"--federation: the process of client {client} did not start.")
             time.sleep(0.05)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

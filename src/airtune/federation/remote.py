@@ -65,7 +65,7 @@ class Remote:
 
     def gather(self) -> None:
         """Wait for the devices; raise UserError if they do not come."""
-        self.roster.gather(self._patience.devices, GREET_S)
+        self.roster.gather(self._patience.devices, min(GREET_S, self._patience.devices))
 
     def start(
         self, starts: Callable[[int], tuple[Start, bytes]], sketches: Sequence[str]
@@ -115,6 +115,11 @@ class Remote:
 
     def open(self, folder: Path, index: Tensor | None) -> None:
         """Note which device is which client; states are on the devices' own disks."""
+        if index is not None and index.dim() != 0:
+            raise UserError(
+                f"'{folder.parent.parent}' is a run in one process; continue it by airtune run "
+                "--resume, or name another directory."
+            )
         self.roster.save(folder)
         self._settled = self._round = 0 if index is None else int(index)
 

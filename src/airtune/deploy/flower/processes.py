@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airtune.deploy import watched
 from airtune.errors import UserError
 
 _LINK_S = 60.0
@@ -70,14 +71,8 @@ class Program:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name, self.log = name, home / f"{name}.log"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [_program(name), *arguments],
-                env=environment(home),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us, and its children end with it
-            )
+            command = [_program(name), *arguments]
+            self._process = watched.start(command, environment(home), log)
 
     def code(self) -> int | None:
         """Return the exit code, None while it runs."""
@@ -91,18 +86,7 @@ class Program:
 
     def end(self) -> None:
         """End it and what it started."""
-        for signal in (15, 9):
-            try:
-                os.killpg(self._process.pid, signal)
-            except ProcessLookupError:
-                break
-            try:
-                self._process.wait(timeout=10)
-                if signal == 15:
-                    time.sleep(0.2)
-            except subprocess.TimeoutExpired:
-                continue
-        self._process.wait()
+        watched.end(self._process)
 
 
 class SuperLink:
