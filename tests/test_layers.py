@@ -18,6 +18,10 @@ MAY_IMPORT = {
     "methods": {"learning", "scheduling", "radio", "wire"},
     "federation": {"methods", "learning", "scheduling", "radio", "wire"},
     "report": {"federation"},
+    "deploy": {
+        "build", "experiment", "fitting", "loading", "planned_seconds", "federation", "methods",
+        "learning", "scheduling", "radio", "wire",
+    },
     "planning": {
         "build", "planned_seconds", "experiment", "federation", "methods", "learning",
         "scheduling", "radio", "wire",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -11,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from airtune import folder as folders
-from airtune.build import Parts, build, session
+from airtune.build import ServerParts, build, session
 from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
 from airtune.federation.costs import Costs
 from airtune.federation.evaluation import Personal
 from airtune.federation.ledger import plain
+from airtune.federation.post import Carrier
 from airtune.federation.records import RoundRow
+from airtune.federation.remote import Patience, Remote
+from airtune.federation.roster import run_name
 from airtune.federation.session import Session, personal_adapter
+from airtune.learning.data.sources import Table
 from airtune.learning.export import write_adapter
 from airtune.results import Run, unfinished
 
@@ -36,17 +41,63 @@ def run(
     ``on_round`` is called after each round, round 0 (the untrained model) included. Raises
     UserError for an experiment that cannot run, before anything is written.
     """
-    described = experiment or Experiment()
-    versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
-    described = described.model_copy(update={"versions": versions})
+    described = _with_versions(experiment or Experiment())
     folders.choose(described, out, resume)  # before minutes go into models and data
-    parts = build(described)
-    with folders.held(described, out, resume) as target:
-        progress = session(parts, described, target)
+    return _run(described, build(described), out, resume, on_round)
+
+
+def serve(
+    experiment: Experiment,
+    carrier: Carrier,
+    out: str | Path | None = None,
+    resume: bool = False,
+    on_round: Callable[[RoundRow], None] | None = None,
+    say: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
+    table: Table | None = None,
+) -> Run:
+    """Run an experiment with clients on devices that ``carrier`` reaches; return what it wrote.
+
+    ``say`` gets sentences about devices, ``table`` stands for the data that the experiment names.
+    Raises UserError as :func:`run`, and where devices do not come or do not fit.
+    """
+    from airtune.deploy.halves import build_server
+
+    described = _with_versions(experiment)
+    folder = folders.choose(described, out, resume)
+    kept = folder / "checkpoint" / "clients"  # where a session lets clients keep what they need
+    name, quiet = run_name(kept), lambda sentence: None
+    remote = Remote(
+        carrier,
+        name or secrets.token_bytes(16),
+        described.clients.count,
+        patience or Patience(),
+        say or quiet,
+    )
+    if name is not None:
+        remote.roster.recall(kept)
+    remote.gather()
+    return _run(described, build_server(described, remote, table), out, resume, on_round)
+
+
+def _with_versions(experiment: Experiment) -> Experiment:
+    versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
+    return experiment.model_copy(update={"versions": versions})
+
+
+def _run(
+    experiment: Experiment,
+    parts: ServerParts,
+    out: str | Path | None,
+    resume: bool,
+    on_round: Callable[[RoundRow], None] | None,
+) -> Run:
+    with folders.held(experiment, out, resume) as target:
+        progress = session(parts, experiment, target)
         for totals in progress.rounds():
             if on_round is not None:
                 on_round(totals)
-        _finish(target, described, parts, progress)
+        _finish(target, experiment, parts, progress)
     return Run(target)
 
 
@@ -118,7 +169,7 @@ def _export_personal(source: Run, client: str, target: Path) -> None:
     write_adapter(parts.clients.kind(index).learner.model, own, parts.table.classes, target, about)
 
 
-def _finish(target: Path, experiment: Experiment, parts: Parts, progress: Session) -> None:
+def _finish(target: Path, experiment: Experiment, parts: ServerParts, progress: Session) -> None:
     unfinished, adapter = target / "adapter.tmp", target / "adapter"
     shutil.rmtree(unfinished, ignore_errors=True)
     about = (
@@ -137,7 +188,7 @@ def _finish(target: Path, experiment: Experiment, parts: Parts, progress: Sessio
 
 
 def _summarise(
-    target: Path, experiment: Experiment, parts: Parts, progress: Session
+    target: Path, experiment: Experiment, parts: ServerParts, progress: Session
 ) -> dict[str, Any]:
     history = Run(target).history
     last = history.iloc[-1]
@@ -185,5 +236,5 @@ def _accuracies(personal: Personal) -> dict[int, float]:
     return {client: own["accuracy"] for client, own in personal.items() if "accuracy" in own}
 
 
-def _named(parts: Parts, by_client: Mapping[int, Any]) -> dict[str, Any]:
+def _named(parts: ServerParts, by_client: Mapping[int, Any]) -> dict[str, Any]:
     return {parts.shares.name(client): value for client, value in by_client.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import numpy as np
 
 from airtune import keyed
 from airtune.experiment import Experiment
-from airtune.federation.evaluation import Evaluator
-from airtune.federation.in_process import InProcess
-from airtune.federation.interface import Federation
+from airtune.federation.evaluation import Evaluator, ServerEvaluator
+from airtune.federation.in_process import InProcess, Kind
+from airtune.federation.interface import Clients, Federation
 from airtune.federation.round import RoundRunner
 from airtune.federation.session import Session
 from airtune.fitting import (
@@ -23,11 +24,14 @@ from airtune.fitting import (
 )
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.backbone import Backbone
+from airtune.learning.config import ModelConfig
+from airtune.learning.data.examples import Examples
 from airtune.learning.data.partition import Shares, partition
 from airtune.learning.data.sources import Table, load_table
 from airtune.learning.learner import Learner
 from airtune.learning.prototypes import take_shots
 from airtune.loading import Models, chosen_device
+from airtune.loading import Shares as Held
 from airtune.methods.method import Method
 from airtune.methods.registry import find
 from airtune.methods.views import Setup
@@ -37,18 +41,46 @@ from airtune.scheduling.selector import Selector
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The parts that tests and reports look into; backbone, model and learner are the server's."""
+class Core:
+    """What a server and its clients have in common, wherever each of them is.
+
+    ``kinds`` are those of the clients' models; ``learner``, ``public`` and ``test`` the server's.
+    """
+
+    kinds: Sequence[Kind]
+    learner: Learner
+    public: Examples
+    test: Examples
+
+    @property
+    def width(self) -> int:
+        """Classes, or entries of the vocabulary, that all models have."""
+        learners = (self.learner, *(kind.learner for kind in self.kinds))
+        return min(each.model.width for each in learners)
+
+
+@dataclass(frozen=True)
+class ServerParts:
+    """The server's parts, which reports look into; backbone, model and learner are its own."""
 
     table: Table
     backbone: Backbone
     model: AdaptedModel
     learner: Learner
     method: Method
-    clients: InProcess
-    evaluator: Evaluator
+    clients: Clients
+    evaluator: ServerEvaluator
     cell: Cell
     shares: Shares
+    kinds: Sequence[Kind]
+
+
+@dataclass(frozen=True)
+class Parts(ServerParts):
+    """All parts of a run in one process."""
+
+    clients: InProcess
+    evaluator: Evaluator
 
 
 def build(
@@ -66,57 +98,94 @@ def build(
     check_data(table, experiment.method.name, method_class)
     table, shots = take_shots(table, shots_asked(experiment), seed)
     shares = partition(table.train, experiment.clients, seed)
-    models = Models(experiment, table, shots, device, learns)
-    kinds = [
-        models.kind(config, experiment.adapter, shares)
-        for config in experiment.clients.models or (experiment.model,)
-    ]
+    parts = core(experiment, Models(experiment, table, shots, device, learns), shares)
+    seconds = PlannedSeconds(experiment, parts.kinds)
+    method = method_class(
+        experiment.method, setup(experiment, parts, shares.examples, seconds, parts.width)
+    )
+    clients = InProcess(method, parts.kinds, experiment.machine.client_states_gb * 1e9)
+    tested = tested_clients(experiment, len(shares))
+    evaluator = Evaluator(
+        method,
+        parts.learner,
+        clients,
+        parts.test,
+        {client: shares[client].test for client in tested},
+        _common_tests(experiment, len(parts.test)),
+    )
+    model = parts.learner.model
+    return Parts(
+        table,
+        model.backbone,
+        model,
+        parts.learner,
+        method,
+        clients,
+        evaluator,
+        Cell(experiment.cell, len(shares), seed, experiment.clients.asked),
+        shares,
+        parts.kinds,
+    )
+
+
+def core(experiment: Experiment, models: Models, shares: Held) -> Core:
+    """Return models and texts of the server and of every kind of client."""
+    kinds = [models.kind(each, experiment.adapter, shares) for each in client_models(experiment)]
     own = experiment.server
     server_model, server_adapter = own.model or experiment.model, own.adapter or experiment.adapter
     learner = models.learner(server_model, server_adapter)
     public = models.tokens(server_model, "public")
-    if table.task == "causal":
+    if models.task == "causal":
         check_tokenizers([learner, *(kind.learner for kind in kinds)])
         check_lengths([kind.pool.corpus.cap for kind in kinds] + [public.corpus.cap])
-    asked = experiment.clients.per_round or experiment.clients.count
-    setup = Setup(
-        seed=seed,
+    return Core(kinds, learner, public, models.tokens(server_model, "test"))
+
+
+def client_models(experiment: Experiment) -> Sequence[ModelConfig]:
+    """Return the clients' models: client i has number i mod count."""
+    return experiment.clients.models or (experiment.model,)
+
+
+def setup(
+    experiment: Experiment,
+    parts: Core,
+    examples: np.ndarray,
+    seconds: PlannedSeconds,
+    width: int,
+) -> Setup:
+    """Return what a method knows of the whole run; ``examples`` [clients] are what all learn from.
+
+    ``width`` is that of all models together, of which a device has one.
+    """
+    clients = experiment.clients
+    asked = clients.asked
+    selector = Selector(
+        clients.selection, asked, clients.fairness_rounds, experiment.cell, experiment.seed
+    )
+    return Setup(
+        seed=experiment.seed,
         train=experiment.train,
         cell=experiment.cell,
         per_round=asked,
-        selector=Selector(
-            experiment.clients.selection,
-            asked,
-            experiment.clients.fairness_rounds,
-            experiment.cell,
-            seed,
-        ),
-        examples=shares.examples,
-        compute_seconds=PlannedSeconds(experiment, kinds),
-        initial=kinds[0].learner.model.initial,
-        width=min(each.model.width for each in (learner, *(kind.learner for kind in kinds))),
-        server=learner,
-        models=[kind.learner for kind in kinds],
-        public=public,
-        texts=kinds[0].pool,
+        selector=selector,
+        examples=examples,
+        compute_seconds=seconds,
+        initial=parts.kinds[0].learner.model.initial,
+        width=width,
+        server=parts.learner,
+        models=[kind.learner for kind in parts.kinds],
+        public=parts.public,
+        texts=parts.kinds[0].pool,
     )
-    method = method_class(experiment.method, setup)
-    clients = InProcess(method, kinds, experiment.machine.client_states_gb * 1e9)
-    test = models.tokens(server_model, "test")
-    own_tests, common = _personal_tests(experiment, shares), _common_tests(experiment, len(test))
-    evaluator = Evaluator(method, learner, clients, test, own_tests, common)
-    cell = Cell(experiment.cell, len(shares), seed, asked)
-    backbone = learner.model.backbone
-    return Parts(table, backbone, learner.model, learner, method, clients, evaluator, cell, shares)
 
 
-def rounds(parts: Parts, federation: Federation | None = None) -> RoundRunner:
+def rounds(parts: ServerParts, federation: Federation | None = None) -> RoundRunner:
     """Return what runs rounds of these parts, with their own clients or through ``federation``."""
-    costs = [passes(kind.learner.model, parts.cell.config) for kind in parts.clients.kinds]
+    costs = [passes(kind.learner.model, parts.cell.config) for kind in parts.kinds]
     return RoundRunner(parts.method, federation or parts.clients, parts.cell, costs)
 
 
-def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
+def session(parts: ServerParts, experiment: Experiment, folder: Path) -> Session:
     """Return the session that runs these parts, writing to ``folder``."""
     return Session(
         folder,
@@ -129,15 +198,13 @@ def session(parts: Parts, experiment: Experiment, folder: Path) -> Session:
     )
 
 
-def _personal_tests(experiment: Experiment, shares: Shares) -> dict[int, np.ndarray]:
-    """Return the test rows of the clients that are tested, by client."""
-    count, wanted = len(shares), experiment.clients.tested
-    tested = np.arange(count)
-    if wanted < count:
-        tested = np.sort(
-            keyed.generator(experiment.seed, "tested clients").permutation(count)[:wanted]
-        )
-    return {int(client): shares[int(client)].test for client in tested}
+def tested_clients(experiment: Experiment, count: int) -> list[int]:
+    """Return the clients whose own models are tested, in order."""
+    wanted = experiment.clients.tested
+    if wanted >= count:
+        return list(range(count))
+    drawn = keyed.generator(experiment.seed, "tested clients").permutation(count)
+    return sorted(map(int, drawn[:wanted]))
 
 
 def _common_tests(experiment: Experiment, count: int) -> np.ndarray:

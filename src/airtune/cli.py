@@ -10,9 +10,10 @@ import typer
 from rich.table import Table
 
 import airtune
+from airtune import machines
 from airtune.cli_plan import plan
 from airtune.errors import UserError
-from airtune.terminal import File, Set, console
+from airtune.terminal import File, Set, console, shown
 
 app = typer.Typer(
     name="airtune",
@@ -46,31 +47,33 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print the result only")] = False,
+    federation: Annotated[
+        str,
+        typer.Option(
+            help="in-process; or for a trial a process for each client: local, or flower-local "
+            "with Flower between them"
+        ),
+    ] = "in-process",
 ) -> None:
     """Run an experiment and show what it cost."""
     from airtune.experiment import read_experiment
 
     experiment = read_experiment(file, set_ or [])
     from airtune import api
-    from airtune.progress import RunProgress
-    from airtune.report.tables import run_table
 
-    try:
-        with RunProgress(console, experiment.train.rounds, quiet) as progress:
-            finished = api.run(experiment, out, resume, progress)
-    except KeyboardInterrupt:
-        typer.echo("airtune: stopped; the same command with --resume continues.", err=True)
-        raise typer.Exit(130) from None
-    console.print(run_table(finished.view()))
-    loader = "peft" if experiment.adapter.is_peft else "its load.py"
-    for name, what in (
-        ("report.html", "charts, open it in a browser"),
-        ("ledger.jsonl", "every message and round"),
-        ("summary.json", "these figures"),
-        ("adapter", f"the learned adapter, for {loader}"),
-    ):
-        console.print(
-            f"  {finished.path / name}  [dim]{what}[/dim]", soft_wrap=True, highlight=False
+    if federation == "in-process":
+        shown(console, experiment, quiet, lambda on: api.run(experiment, out, resume, on))
+        return
+    if federation not in ("local", "flower-local"):
+        raise UserError(f"--federation: '{federation}' is none of in-process, local, flower-local.")
+    from airtune.deploy.trial import trial
+
+    with trial(experiment, federation) as (carrier, table):  # type: ignore[arg-type]
+        shown(
+            console,
+            experiment,
+            quiet,
+            lambda on: api.serve(experiment, carrier, out, resume, on, table=table),
         )
 
 
@@ -154,6 +157,9 @@ def export(
             soft_wrap=True,
             highlight=False,
         )
+
+
+machines.add_to(app)
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ class Experiment(Config):
             raise ValueError(
                 "clients.selection: deadline-feasible needs a deadline; set cell.deadline_s"
             )
-        asked = self.clients.per_round or self.clients.count
+        asked = self.clients.asked
         in_blocks = cell.allocation in ("resource-blocks", "best-blocks")
         if in_blocks and asked > cell.blocks and not cell.ideal:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import pandas as pd
 import torch
@@ -12,13 +13,21 @@ from airtune.experiment import Experiment
 from airtune.federation.in_process import Kind
 from airtune.learning.adapter import AdaptedModel
 from airtune.learning.backbone import Backbone, load_backbone
-from airtune.learning.config import AdapterConfig, MachineConfig, ModelConfig
+from airtune.learning.config import AdapterConfig, MachineConfig, ModelConfig, Task
 from airtune.learning.data.examples import Examples, tokenise
-from airtune.learning.data.partition import Shares
+from airtune.learning.data.partition import Share
 from airtune.learning.data.sources import Table
 from airtune.learning.learner import Learner
 from airtune.learning.memory import keep_freed_memory
 from airtune.learning.prototypes import with_prototypes
+
+
+class Shares(Protocol):
+    """Who holds which rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, client: int, /) -> Share: ...
 
 
 class Models:
@@ -43,6 +52,11 @@ class Models:
         self._backbones: dict[str, Backbone] = {}
         self._learners: dict[tuple[str, str], Learner] = {}
         self._tokens: dict[tuple[str, int, str], Examples] = {}
+
+    @property
+    def task(self) -> Task:
+        """What the texts are learned for."""
+        return self._table.task
 
     def learner(self, model: ModelConfig, adapter: AdapterConfig) -> Learner:
         """Return what trains such adapters on such a model."""

@@ -35,8 +35,14 @@ def passes(model: AdaptedModel, cell: CellConfig) -> Passes:
 class PlannedSeconds:
     """Expected seconds of computing in a round, worked out for clients when asked for."""
 
-    def __init__(self, experiment: Experiment, kinds: Sequence[Kind]) -> None:
-        self._experiment, self._kinds = experiment, kinds
+    def __init__(
+        self,
+        experiment: Experiment,
+        kinds: Sequence[Kind],
+        batch_tokens: Sequence[float] | None = None,
+    ) -> None:
+        """``batch_tokens`` [clients] are those of private batches, where clients' texts are not."""
+        self._experiment, self._kinds, self._private = experiment, kinds, batch_tokens
         self._known: dict[tuple[int, Work], float] = {}
 
     def __call__(self, clients: np.ndarray, work: Work) -> np.ndarray:
@@ -48,12 +54,15 @@ class PlannedSeconds:
 
     def _seconds(self, client: int, work: Work) -> float:
         kind = self._kinds[client % len(self._kinds)]
-        size = self._experiment.train.batch_size
-        trained = work.private_steps * self._batch_tokens(client, kind.data[client], size)
+        seed, train = self._experiment.seed, self._experiment.train
+        if self._private is None:
+            own = batch_tokens(seed, client, kind.data[client], train.batch_size)
+        else:
+            own = self._private[client]
+        trained = work.private_steps * own
         if work.public_steps:
-            trained += work.public_steps * self._batch_tokens(
-                client, kind.public, work.public_batch_size
-            )
+            size = work.public_batch_size
+            trained += work.public_steps * batch_tokens(seed, client, kind.public, size)
         predicted = 0.0
         if work.predicted:
             lengths = kind.public.corpus.padded(kind.public.lengths())
@@ -63,9 +72,13 @@ class PlannedSeconds:
         total += costs.inference(predicted + work.drawn_tokens)
         return float(compute_seconds(self._experiment.cell.devices, client, total))
 
-    def _batch_tokens(self, client: int, data: Examples, batch_size: int) -> float:
-        # Padding is computed too, so plan with the lengths of batches, not of examples.
-        rows = min(batch_size, len(data))
-        rng = keyed.generator(self._experiment.seed, "planned length", client)
-        draws = rng.integers(len(data), size=(_DRAWS, rows))
-        return rows * data.sequences * float(data.padded_lengths(draws).mean())
+
+def batch_tokens(seed: int, client: int, data: Examples, batch_size: int) -> float:
+    """Return about how many tokens a client's batch of these examples has.
+
+    Padding is computed too, so it is estimated from the lengths of batches, not of examples.
+    """
+    rows = min(batch_size, len(data))
+    rng = keyed.generator(seed, "planned length", client)
+    draws = rng.integers(len(data), size=(_DRAWS, rows))
+    return rows * data.sequences * float(data.padded_lengths(draws).mean())

@@ -50,6 +50,12 @@ class ClientStates:
 
     def read_from(self, folder: Path, index: Tensor | None) -> None:
         """Take states from ``folder`` and change nothing there; raise UserError as ``open``."""
+        if index is not None and index.dim() != 2:
+            raise UserError(
+                f"'{folder.parent.parent}' is a run whose clients keep their states on their own "
+                "devices; do there what you want of it, or continue it by the command that began "
+                "it."
+            )
         self._folder = folder
         self._held.clear()
         self._changed.clear()

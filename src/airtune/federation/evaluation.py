@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from airtune.federation.in_process import InProcess
+from airtune.federation.in_process import LocalClients
 from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Learner
+from airtune.learning.prediction import Evaluation
 from airtune.learning.shifts import identity, without_shifts
 from airtune.methods.method import Method
 from airtune.methods.views import State
@@ -51,14 +53,45 @@ class Score:
         return {**self.judged, **{f"personal_{name}": self.mean(name) for name in names}}
 
 
-class Evaluator:
-    """Evaluates the server's model and the clients' personal ones, each distinct model once."""
+class ServerEvaluator(ABC):
+    """Evaluates the server's model, and has the clients' own evaluated where they are."""
+
+    def __init__(self, method: Method, learner: Learner, test: Examples, clients: Examples) -> None:
+        """``learner`` and ``test`` are the server's.
+
+        ``clients`` are the same texts in the tokens of the first client's model.
+        """
+        self._method, self._learner = method, learner
+        self._test, self.clients_test = test, clients
+
+    def score(self, adapter: Adapter, broadcast: bytes, round: int, state: State) -> Score:
+        """Score the server's ``adapter``, and what clients make of the ``broadcast``.
+
+        ``state`` is the server's.
+        """
+        result = self._learner.evaluate(adapter, self._test)
+        own, common = self._own(broadcast, round, state)
+        return Score(
+            result.accuracy(),
+            result.mean_loss(),
+            self._method.judge(state, self._learner, adapter, self._test),
+            dict(sorted(own.items())),
+            float(np.mean(common)) if common else math.nan,
+        )
+
+    @abstractmethod
+    def _own(self, broadcast: bytes, round: int, state: State) -> tuple[Personal, list[float]]:
+        """Return scores of clients' own models by client, and accuracies on common texts."""
+
+
+class Evaluator(ServerEvaluator):
+    """Evaluates the clients' models too, each distinct model once."""
 
     def __init__(
         self,
         method: Method,
         learner: Learner,
-        clients: InProcess,
+        clients: LocalClients,
         test: Examples,
         personal: Mapping[int, np.ndarray],
         common: np.ndarray,
@@ -68,17 +101,12 @@ class Evaluator:
         ``personal`` are the private rows that test each client, of those who are to be tested;
         ``common`` the rows of the global test set on which their own models are tried as well.
         """
-        self._method, self._learner, self._clients = method, learner, clients
-        self._test, self._personal, self._common = test, personal, common
+        super().__init__(method, learner, test, clients.kinds[0].test)
+        self._clients, self._personal, self._common = clients, personal, common
 
-    def score(self, adapter: Adapter, broadcast: bytes, round: int, state: State) -> Score:
-        """Score the server's ``adapter``, and what clients make of the ``broadcast``.
-
-        ``state`` is the server's.
-        """
-        result = self._learner.evaluate(adapter, self._test)
+    def _own(self, broadcast: bytes, round: int, state: State) -> tuple[Personal, list[float]]:
         own: Personal = {}
-        common = []
+        common: list[float] = []
         for model, members in self._distinct(broadcast, round):
             kind = self._clients.kind(members[0])
             sizes = [len(self._personal[client]) for client in members]
@@ -87,19 +115,12 @@ class Evaluator:
             judged = self._method.judge(state, kind.learner, model, kind.test)
             for client, end, size in zip(members, np.cumsum(sizes), sizes, strict=True):
                 part = slice(end - size, end)
-                mine = {"accuracy": seen.accuracy(part), "loss": seen.mean_loss(part)}
-                known = {name: value for name, value in mine.items() if not math.isnan(value)}
-                own[client] = {**known, **self._method.judged_by(client, judged)}
+                mine = measures(seen, part)
+                own[client] = {**mine, **self._method.judged_by(client, judged)}
             if self._common.size:
                 tried = kind.learner.evaluate(model, kind.test.at(self._common))
                 common += [tried.accuracy()] * len(members)
-        return Score(
-            result.accuracy(),
-            result.mean_loss(),
-            self._method.judge(state, self._learner, adapter, self._test),
-            dict(sorted(own.items())),
-            float(np.mean(common)) if common else math.nan,
-        )
+        return own, common
 
     def _distinct(self, broadcast: bytes, round: int) -> Iterable[tuple[Adapter, list[int]]]:
         """Return the models that clients make of the broadcast, and who has each."""
@@ -121,3 +142,9 @@ def _digest(adapter: Adapter) -> bytes:
     for tensor in adapter.values():
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.digest()
+
+
+def measures(seen: Evaluation, part: slice) -> dict[str, float]:
+    """Return accuracy and loss of some of the examples, without what cannot be measured."""
+    found = {"accuracy": seen.accuracy(part), "loss": seen.mean_loss(part)}
+    return {name: value for name, value in found.items() if not math.isnan(value)}

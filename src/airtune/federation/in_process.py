@@ -15,7 +15,7 @@ from airtune.learning.adapter import Adapter
 from airtune.learning.data.examples import Examples
 from airtune.learning.learner import Assignment, Learner
 from airtune.methods.method import Method
-from airtune.methods.views import Client
+from airtune.methods.views import Client, State
 from airtune.wire import Payload, decode, encode
 
 
@@ -42,13 +42,28 @@ class Kind:
     test: Examples
 
 
-class InProcess:
+class States(Protocol):
+    """What clients keep between rounds."""
+
+    def __contains__(self, client: int, /) -> bool: ...
+
+    def get(self, client: int, /) -> State:
+        """Return a copy of a client's state, empty if it has none."""
+        ...
+
+    def put(self, client: int, state: State, /) -> None:
+        """Keep a client's new state."""
+        ...
+
+
+class LocalClients:
     """Clients' data, state and work; nothing leaves it but the bytes of their uploads."""
 
-    def __init__(self, method: Method, kinds: Sequence[Kind], memory_bytes: float = 1e9) -> None:
+    states: States
+
+    def __init__(self, method: Method, kinds: Sequence[Kind], states: States) -> None:
         """Client i is of kind number i mod count."""
-        self._method, self.kinds = method, kinds
-        self.states = ClientStates(memory_bytes)
+        self._method, self.kinds, self.states = method, kinds, states
         self._heard: tuple[bytes, Payload] | None = None
 
     @property
@@ -59,10 +74,6 @@ class InProcess:
     def kind(self, client: int) -> Kind:
         """Return what a client computes with."""
         return self.kinds[client % len(self.kinds)]
-
-    def open(self, folder: Path, index: Tensor | None) -> None:
-        """Keep client states in ``folder``; ``index`` is that of the checkpoint to go on from."""
-        self.states.open(folder, index)
 
     def exchange(self, orders: Sequence[Order]) -> list[Reply]:
         """Receive, train and answer for every order."""
@@ -149,3 +160,25 @@ class InProcess:
             problem = f"payload of {8 * len(message)} bits exceeds the grant"
             return replace(reply, problem=problem)
         return replace(reply, message=message)
+
+
+class InProcess(LocalClients):
+    """All clients of an experiment, their states in memory and in files of the run directory."""
+
+    states: ClientStates
+
+    def __init__(self, method: Method, kinds: Sequence[Kind], memory_bytes: float = 1e9) -> None:
+        """``memory_bytes`` are for states; the rest goes to files."""
+        super().__init__(method, kinds, ClientStates(memory_bytes))
+
+    def open(self, folder: Path, index: Tensor | None) -> None:
+        """Keep client states in ``folder``; ``index`` is that of the checkpoint to go on from."""
+        self.states.open(folder, index)
+
+    def write(self) -> Tensor:
+        """Write what changed; return the index for the checkpoint."""
+        return self.states.write()
+
+    def clean(self) -> None:
+        """Remove files that the last index does not name."""
+        self.states.clean()

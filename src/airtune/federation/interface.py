@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
+
+from torch import Tensor
 
 from airtune.radio.grant import Grant
+
+Fate = Literal["withheld", "missed", "late"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class Reply:
     ``loss`` is the mean training loss of all steps, ``gradient_norm`` the mean norm of the gradient
     before clipping, both None without a step or if ``diverged``;
     ``tokens`` were trained on, ``predicted_tokens`` only looked at; ``problem`` says why there is
-    no message, ``notes`` what a method wants recorded beside it.
+    no message, ``fate`` whether the client sent none, could not be reached or did not answer in
+    time; ``notes`` are what a method wants recorded beside it.
     """
 
     client: int
@@ -38,6 +44,7 @@ class Reply:
     predicted_tokens: int = 0
     notes: Mapping[str, float | str] = field(default_factory=dict)
     gradient_norm: float | None = None
+    fate: Fate = "withheld"
 
 
 class Federation(Protocol):
@@ -45,4 +52,20 @@ class Federation(Protocol):
 
     def exchange(self, orders: Sequence[Order]) -> list[Reply]:
         """Carry out the orders and return the replies, in the order of the orders."""
+        ...
+
+
+class Clients(Federation, Protocol):
+    """A federation whose clients keep something between rounds, in step with checkpoints."""
+
+    def open(self, folder: Path, index: Tensor | None) -> None:
+        """Go on from what the last checkpoint's ``index`` says, None: anew."""
+        ...
+
+    def write(self) -> Tensor:
+        """Make what clients keep safe; return the index that the checkpoint needs to hold."""
+        ...
+
+    def clean(self) -> None:
+        """Forget what only an earlier checkpoint needed; called once one holds the last index."""
         ...

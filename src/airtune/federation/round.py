@@ -121,7 +121,7 @@ class RoundRunner:
         row = UploadRow(
             links.round,
             reply.client,
-            "diverged" if reply.diverged else "withheld",
+            "diverged" if reply.diverged else reply.fate,
             reply.problem,
             granted_bits=grant.bits,
             bandwidth_hz=grant.bandwidth_hz,

@@ -10,8 +10,9 @@ from typing import Any
 
 from airtune.errors import UserError
 from airtune.federation import checkpoint
-from airtune.federation.evaluation import Evaluator, Personal, Score
+from airtune.federation.evaluation import Personal, Score, ServerEvaluator
 from airtune.federation.in_process import InProcess
+from airtune.federation.interface import Clients
 from airtune.federation.ledger import Ledger
 from airtune.federation.records import RoundRow
 from airtune.federation.round import RoundRunner
@@ -29,9 +30,9 @@ class Session:
         self,
         folder: Path,
         method: Method,
-        clients: InProcess,
+        clients: Clients,
         runner: RoundRunner,
-        evaluator: Evaluator,
+        evaluator: ServerEvaluator,
         task: Task,
         checkpoint_every: int,
     ) -> None:
@@ -57,7 +58,7 @@ class Session:
     @property
     def facts(self) -> dict[str, Any]:
         """What the method says of the run."""
-        return self._method.facts(self._state, self._clients.kinds[0].test)
+        return self._method.facts(self._state, self._evaluator.clients_test)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -111,7 +112,7 @@ class Session:
             self.untrained = score.personal
 
     def _save(self) -> None:
-        clients = self._clients.states.write()
+        clients = self._clients.write()
         checkpoint.save(
             self._checkpoint,
             {
@@ -126,7 +127,7 @@ class Session:
                 "clients": clients,
             },
         )
-        self._clients.states.clean()
+        self._clients.clean()
 
 
 def personal_adapter(folder: Path, method: Method, clients: InProcess, client: int) -> Adapter:

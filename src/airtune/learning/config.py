@@ -240,6 +240,11 @@ class ClientsConfig(Config):
             raise ValueError("partition: column or groups and the column's name go together.")
         return self
 
+    @property
+    def asked(self) -> int:
+        """Clients that are asked in a round."""
+        return self.per_round or self.count
+
 
 class ServerConfig(Config):
     """The server's own model, for methods that train one there; default: as the clients'."""

@@ -39,7 +39,7 @@ def _possible(experiment: Experiment) -> Iterator[tuple[str, list[str]]]:
         yield "twice the bandwidth", [f"cell.bandwidth_hz={2 * cell.bandwidth_hz:g}"]
     if cell.deadline_s is not None and not cell.ideal:
         yield "twice the deadline", [f"cell.deadline_s={2 * cell.deadline_s:g}"]
-    asked = experiment.clients.per_round or experiment.clients.count
+    asked = experiment.clients.asked
     if asked > 1:
         yield "half the clients per round", [f"clients.per_round={asked // 2}"]
     if train.local_steps > 1:

@@ -44,7 +44,7 @@ class _Asked:
 
 def rounds_of(experiment: Experiment, uploads: int = _UPLOADS) -> int:
     """Return how many rounds are rehearsed: all, or those with so many uploads."""
-    asked = experiment.clients.per_round or experiment.clients.count
+    asked = experiment.clients.asked
     return min(experiment.train.rounds, max(_LEAST_ROUNDS, uploads // asked))
 
 

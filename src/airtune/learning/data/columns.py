@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,19 +74,40 @@ def labelled(
     if len(names) < 2:
         raise UserError(f"data.label: column '{column}' of '{train[1]}' has one value only.")
     index = {name: i for i, name in enumerate(names)}
-    frames = []
-    for frame, where in (train, test):
-        labels = frame[column].map(index)
-        unknown = frame.index[labels.isna()]
-        if len(unknown):
-            value = frame[column][unknown[0]]
-            raise UserError(
-                f"data.label: {row_name(unknown[0], where)} has label '{value}', which is out "
-                f"of range: {len(names)} classes, {names[0]} to {names[-1]}."
-            )
-        texts = _texts(frame, config.text, "text", where)
-        frames.append(frame.assign(_prompt="", _text=texts, _label=labels.astype(int)))
+    frames = [
+        _indexed(frame, where, config, frame[column].map(index), frame[column], names)
+        for frame, where in (train, test)
+    ]
     return frames[0], frames[1], [str(name) for name in names]
+
+
+def of_known_classes(
+    frame: pd.DataFrame, where: str, config: DataConfig, classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return rows with their labels as indices into classes that others settled."""
+    column = config.label or "label"
+    _check_labels(_column(frame, column, "label", where), column, where)
+    index = {name: i for i, name in enumerate(classes)}
+    labels = frame[column].astype(str).map(index)
+    return _indexed(frame, where, config, labels, frame[column], classes)
+
+
+def _indexed(
+    frame: pd.DataFrame,
+    where: str,
+    config: DataConfig,
+    labels: pd.Series,
+    values: pd.Series,
+    names: Sequence[Any],
+) -> pd.DataFrame:
+    unknown = frame.index[labels.isna()]
+    if len(unknown):
+        raise UserError(
+            f"data.label: {row_name(unknown[0], where)} has label '{values[unknown[0]]}', which is "
+            f"out of range: {len(names)} classes, {names[0]} to {names[-1]}."
+        )
+    texts = _texts(frame, config.text, "text", where)
+    return frame.assign(_prompt="", _text=texts, _label=labels.astype(int))
 
 
 def row_name(index: Any, where: str) -> str:

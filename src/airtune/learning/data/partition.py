@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,12 +41,19 @@ class Ragged:
 class Shares:
     """All clients' shares; each is made when asked for, so a large population costs its rows."""
 
-    def __init__(self, rows: Ragged, names: list[str] | None, fraction: float, seed: int) -> None:
+    def __init__(
+        self,
+        rows: Ragged,
+        names: list[str] | None,
+        fraction: float,
+        seed: int,
+        held: Mapping[int, int] | None = None,
+    ) -> None:
+        """Hold out a ``fraction`` of each client's rows to test it, of some clients ``held``."""
         self._rows, self._names, self._seed = rows, names, seed
-        sizes = rows.sizes
-        # Hold out a client's own test rows, leaving at least one to learn from.
-        held = np.minimum(np.rint(fraction * sizes).astype(np.int64), sizes - 1)
-        self._held = np.maximum(held, (sizes > 1) & (fraction > 0))
+        self._held = held_out(rows.sizes, fraction)
+        for client, count in (held or {}).items():
+            self._held[client] = count
 
     def __len__(self) -> int:
         return len(self._held)
@@ -56,9 +63,8 @@ class Shares:
 
     def __getitem__(self, client: int) -> Share:
         start, end = self._rows.offsets[client : client + 2]
-        rng = keyed.generator(self._seed, "personal test", client)
-        rows, held = rng.permutation(self._rows.values[start:end]), self._held[client]
-        return Share(np.sort(rows[held:]), np.sort(rows[:held]), self.name(client))
+        rows, held = self._rows.values[start:end], int(self._held[client])
+        return Share(*divided(rows, held, self._seed, client), self.name(client))
 
     def name(self, client: int) -> str:
         """Return what a client is called."""
@@ -68,6 +74,18 @@ class Shares:
     def examples(self) -> np.ndarray:
         """Rows that each client learns from, [clients]."""
         return self._rows.sizes - self._held
+
+
+def held_out(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """Return how many of a client's own rows test it, leaving at least one to learn from."""
+    held = np.minimum(np.rint(fraction * sizes).astype(np.int64), sizes - 1)
+    return np.maximum(held, (sizes > 1) & (fraction > 0))
+
+
+def divided(rows: Rows, held: int, seed: int, client: int) -> tuple[Rows, Rows]:
+    """Return the rows that a client learns from and the ``held`` ones that test it, in order."""
+    drawn = keyed.generator(seed, "personal test", client).permutation(rows)
+    return np.sort(drawn[held:]), np.sort(drawn[:held])
 
 
 def partition(frame: pd.DataFrame, config: ClientsConfig, seed: int) -> Shares:

@@ -31,18 +31,22 @@ def read(config: DataConfig) -> tuple[DataConfig, Named, Named]:
         if config.test is None:
             return config, *_hold_out(train, config, config.train)
         return config, (train, config.train), (read_file(config.test, "data.test"), config.test)
-    if config.name == "topics":
-        train, test = topics.frames()
-        config = config.model_copy(update={"prompt": "prompt"})
-        return config, (train, config.name), (test, config.name)
     if config.name in EMBEDDED:
-        train, test = netops.generate()
-        if config.name == "netops-instruct":
-            config = config.model_copy(update={"prompt": "prompt", "response": "response"})
-        return config, (train, config.name), (test, config.name)
+        train, test = topics.frames() if config.name == "topics" else netops.generate()
+        return with_columns(config), (train, config.name), (test, config.name)
     if Path(config.name).suffix.lower() in (*_READERS, ".gz"):
         raise UserError("data.name: give a file's path as data.train (and data.test).")
     return config, *_from_hub(config)
+
+
+def with_columns(config: DataConfig) -> DataConfig:
+    """Return ``config`` with the columns of built-in data, where that is what it names."""
+    built_in = config.train is None and config.name
+    if built_in == "topics":
+        return config.model_copy(update={"prompt": "prompt"})
+    if built_in == "netops-instruct":
+        return config.model_copy(update={"prompt": "prompt", "response": "response"})
+    return config
 
 
 def read_file(path: str, where: str) -> pd.DataFrame:

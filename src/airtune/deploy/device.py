@@ -1,0 +1,199 @@
+"""A device of a run: it holds a backbone and one client's rows, and answers letters."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from airtune.deploy.halves import OwnClient, build_client
+from airtune.errors import UserError
+from airtune.experiment import Experiment
+from airtune.federation.contents import (
+    Content,
+    Done,
+    Greeting,
+    Presence,
+    Problem,
+    Question,
+    Ready,
+    Scores,
+    Start,
+    Task,
+)
+from airtune.federation.evaluation import measures
+from airtune.federation.letters import NO_RUN, Letter, LetterError, read, read_texts, write
+from airtune.federation.round_states import RoundStates
+from airtune.learning.config import MachineConfig
+from airtune.learning.data.apart import count_rows
+
+Answer = tuple[Content, bytes]
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a device has: rows, a folder for what it keeps, and its own way to compute.
+
+    ``test`` are rows to test on; without them some of ``train`` are held out. ``model`` is where
+    the backbone lies here, if not under the name that the experiment has for it. ``wanted`` is the
+    number among the clients that it is to take.
+    """
+
+    train: str
+    test: str | None = None
+    personal: Path = Path("personal")
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    model: str | None = None
+    wanted: int | None = None
+
+
+class Device:
+    """Answers every letter with a letter; what it keeps between rounds is on its own disk.
+
+    Reasons that speak of its rows are only said here; the server hears that there is one.
+    """
+
+    def __init__(self, holdings: Holdings, say: Callable[[str], None]) -> None:
+        """Look at the rows; raise UserError if they cannot be read."""
+        self._holdings, self._say = holdings, say
+        test = holdings.test
+        self._rows = count_rows(holdings.train, "--train")
+        self._test_rows = None if test is None else count_rows(test, "--test")
+        holdings.personal.mkdir(parents=True, exist_ok=True)
+        self._name = _lasting(holdings.personal / "device")
+        self._run = NO_RUN
+        self._started: tuple[Start, bytes] | None = None
+        self._own: OwnClient | None = None
+        self._states: RoundStates | None = None
+
+    def answer(self, data: bytes) -> bytes:
+        """Return the answer to a letter, whatever it is."""
+        try:
+            letter = read(data)
+        except LetterError as error:
+            self._say(f"refused a letter: {error}")
+            return write(Letter(NO_RUN, 0, Problem(sentence=f"it could not be read: {error}")))
+        content, body = self._safely(letter)
+        return write(Letter(letter.run, letter.sequence, content, body))
+
+    def _safely(self, letter: Letter) -> Answer:
+        try:
+            return self._do(letter)
+        except (LetterError, UserError) as error:
+            self._say(str(error))
+            return Problem(sentence="it does not fit this device, whose log says why."), b""
+        except Exception as error:
+            # Where, but not with what: a message may hold a text.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            kind = type(error).__name__
+            self._say(f"failed: {kind} in {Path(place.filename).name}, line {place.lineno}")
+            return Problem(sentence=f"the device failed ({kind}); its log says where."), b""
+
+    def _do(self, letter: Letter) -> Answer:
+        content = letter.content
+        if isinstance(content, Greeting):
+            return self._presence(letter.run), b""
+        folder = self._holdings.personal / letter.run.hex()
+        if not _is_new(folder / "heard", letter.sequence):
+            self._say(f"refused letter {letter.sequence}, which was heard before")
+            return Problem(sentence="this letter was heard before."), b""
+        if isinstance(content, Start):
+            return self._start(letter, content, folder), b""
+        if letter.run != self._run or self._own is None:
+            return Problem(sentence="the device was not set up for this run.", unready=True), b""
+        if isinstance(content, Task):
+            return self._train(content, letter.body)
+        if isinstance(content, Question):
+            return self._score(content, letter.body), b""
+        kind = type(content).__name__
+        return Problem(sentence=f"a device has no answer to a {kind}."), b""
+
+    def _presence(self, run: bytes) -> Presence:
+        return Presence(
+            device=self._name,
+            rows=self._rows,
+            test_rows=self._test_rows,
+            wanted=self._holdings.wanted,
+            working=run == self._run,
+            machine={"torch": version("torch"), "airtune": version("airtune")},
+        )
+
+    def _start(self, letter: Letter, start: Start, folder: Path) -> Ready:
+        if letter.run == self._run and self._own and self._started == (start, letter.body):
+            return self._own.ready  # the server was started again, this device was not
+        self._run, self._own = NO_RUN, None
+        if start.client >= len(start.examples):
+            raise LetterError(f"there is no client {start.client} of {len(start.examples)}.")
+        experiment = self._experiment(start)
+        public = read_texts(letter.body) if letter.body else {}
+        files = self._holdings.train, self._holdings.test
+        self._states = RoundStates(folder / "states")
+        self._own = build_client(experiment, start, public, files, self._states)
+        self._run, self._started = letter.run, (start, letter.body)
+        self._say(f"client {start.client} of '{experiment.name}' ({experiment.method.name})")
+        return self._own.ready
+
+    def _experiment(self, start: Start) -> Experiment:
+        values = dict(start.experiment)
+        if self._holdings.model is not None:
+            models = [values.get("model") or {}, *(values.get("clients") or {}).get("models", ())]
+            for model in models:
+                model["name"] = self._holdings.model
+        return Experiment(**values, machine=self._holdings.machine)
+
+    def _train(self, task: Task, message: bytes) -> Answer:
+        assert self._own is not None and self._states is not None and self._started is not None
+        client = self._started[0].client
+        self._states.begin(task.round, task.settled)
+        (reply,) = self._own.clients.exchange([task.order(client, message)])
+        said = reply.problem or f"{len(message)} bytes heard, {len(reply.message or b'')} sent"
+        self._say(f"round {task.round}: {said}")
+        return Done.of(reply), reply.message or b""
+
+    def _score(self, question: Question, broadcast: bytes) -> Scores:
+        assert self._own is not None and self._states is not None and self._started is not None
+        own, client = self._own, self._started[0].client
+        self._states.look(question.round)
+        adapter = own.clients.personal_adapter(client, question.round, broadcast)
+        seen = own.kind.learner.evaluate(adapter, own.kind.pool.at(own.share.test))
+        return Scores(scores=measures(seen, slice(None)))
+
+
+def machine_of(device: str) -> MachineConfig:
+    """Return the machine with this device of torch; raise UserError for a word that is none."""
+    try:
+        return MachineConfig(device=device)
+    except ValidationError as error:
+        raise UserError(
+            f"--device: '{device}' is no device; valid are auto, cpu, cuda, cuda:N, mps."
+        ) from error
+
+
+def to_stderr(sentence: str) -> None:
+    """Say something in a log of lines."""
+    print(f"airtune: {sentence}", file=sys.stderr, flush=True)
+
+
+def _lasting(path: Path) -> str:
+    """Return the name in a file, made at random the first time."""
+    if not path.exists():
+        path.write_text(f"{secrets.token_hex(8)}\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _is_new(path: Path, sequence: int) -> bool:
+    """Return whether a run's letter comes after all that were heard, and note that it did."""
+    heard = int(path.read_text(encoding="utf-8")) if path.exists() else 0
+    if sequence <= heard:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(str(sequence), encoding="utf-8")
+    temporary.replace(path)
+    return True

@@ -1,0 +1,1 @@
+"""Flower as the carrier between machines; nothing outside this folder touches it."""

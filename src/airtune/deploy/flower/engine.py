@@ -1,0 +1,122 @@
+"""A run over Flower: the server's side, a device's side, and both on one machine for a trial."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from airtune.deploy import keys
+from airtune.deploy.flower.carrier import FlowerCarrier
+from airtune.deploy.flower.processes import Program, SuperLink, Tls, free_port, supernode
+from airtune.errors import UserError
+
+_APP_S = 120.0  # until Flower has started the ServerApp
+_LOOK_S = 1.0
+
+
+@contextlib.contextmanager
+def serving(host: str, port: int, tls_dir: Path | None) -> Iterator[FlowerCarrier]:
+    """Start a SuperLink and the run on it; yield what reaches the devices that join.
+
+    Devices whose keys are in ``tls_dir`` may join, and be revoked while it runs. Without it
+    everybody may, in the clear: for one machine. Raises UserError where Flower does not start.
+    """
+    with _home() as home, contextlib.ExitStack() as stack:
+        tls = None if tls_dir is None else _tls(tls_dir)
+        link = SuperLink(host, port, home / "superlink", tls)
+        stack.callback(link.program.end)
+        members = _Members(link, tls_dir)
+        members.update()
+        carrier = FlowerCarrier(home / "run.sock", link.program.why, members.update)
+        stack.callback(carrier.close)
+        link.run(home / "run.sock")
+        carrier.wait(_APP_S)
+        yield carrier
+
+
+def join(
+    superlink: str,
+    answer: Callable[[bytes], bytes],
+    ca: Path | None,
+    key: Path | None,
+) -> None:
+    """Let a device answer letters that come by Flower, until its SuperNode ends.
+
+    Raises UserError with Flower's reason when it does: an authority, a key or an address that
+    the server does not know.
+    """
+    with _home() as private:
+        device = private / "device.sock"
+        listening(device, answer)
+        node = supernode(superlink, free_port(), private / "supernode", device, ca, key)
+        try:
+            while node.code() is None:
+                threading.Event().wait(_LOOK_S)
+        finally:
+            node.end()
+        raise UserError(f"the server at {superlink} did not let this device in: {node.why()}")
+
+
+@contextlib.contextmanager
+def trial(devices: Sequence[Path]) -> Iterator[FlowerCarrier]:
+    """Start a SuperLink here and a SuperNode for each device that listens; yield a carrier."""
+    port = free_port()
+    with serving("127.0.0.1", port, None) as carrier, contextlib.ExitStack() as stack:
+        home = stack.enter_context(_home())
+        for number, device in enumerate(devices):
+            own = home / f"supernode-{number}"
+            link = f"127.0.0.1:{port}"
+            node: Program = supernode(link, free_port(), own, device, None, None)
+            stack.callback(node.end)
+        yield carrier
+
+
+def listening(path: Path, answer: Callable[[bytes], bytes]) -> None:
+    """Answer letters on a socket in a thread."""
+    from airtune.deploy.sockets import listen
+
+    threading.Thread(target=listen, args=(path, answer), daemon=True).start()
+
+
+class _Members:
+    """Which devices Flower knows, in step with the folder of keys."""
+
+    def __init__(self, link: SuperLink, folder: Path | None) -> None:
+        self._link, self._folder = link, folder
+        self._nodes: dict[str, str] = {}
+
+    def update(self) -> None:
+        """Register keys that were added, unregister those that were revoked."""
+        if self._folder is None:
+            return
+        files = {file.stem: file for file in keys.registered(self._folder)}
+        for name in files.keys() - self._nodes.keys():
+            self._nodes[name] = self._link.register(files[name])
+        for name in self._nodes.keys() - files.keys():
+            self._link.unregister(self._nodes.pop(name))
+
+
+def _tls(folder: Path) -> Tls:
+    tls = Tls(folder / "ca.crt", folder / "server.crt", folder / "server.key")
+    for file in (tls.ca, tls.certificate, tls.key):
+        if not file.is_file():
+            raise UserError(f"--tls-dir: '{file}' is missing; make keys by airtune keys new.")
+    return Tls(*(file.resolve() for file in (tls.ca, tls.certificate, tls.key)))
+
+
+@contextlib.contextmanager
+def _home() -> Iterator[Path]:
+    """Yield a folder of this user alone; it stays where something went wrong, with its logs."""
+    folder = Path(tempfile.mkdtemp(prefix="airtune-"))
+    try:
+        yield folder
+    except UserError:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,88 @@
+"""The two apps that Flower runs: letters go through them, nothing in them knows what they say.
+
+Flower starts a process for every message of a ClientApp and would load a backbone in each; here
+both apps hand bytes on to a socket of a process that lives as long as the run. They import neither
+torch nor pydantic, so that a message does not wait for either.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from airtune.federation import frames
+
+MOST_BYTES = 1 << 31
+_TYPE = "airtune.letter"  # of serialisation: bytes that Flower is not to read
+_POST = struct.Struct("<Qd")  # node, seconds until nobody asks for the answer any more
+
+
+def client_app() -> ClientApp:
+    """Return the app of a device: each message goes to the device's own process."""
+    app = ClientApp()
+
+    @app.query()
+    def carry(message: Message, context: Context) -> Message:
+        with socket.socket(socket.AF_UNIX) as device:
+            device.connect(str(context.node_config["socket"]))
+            frames.send(device, _unwrapped(message))
+            answer = frames.receive(device, MOST_BYTES)
+        return Message(_wrapped(answer), reply_to=message)
+
+    return app
+
+
+def server_app() -> ServerApp:
+    """Return the app of the server: it does what the serving process asks for, until that ends."""
+    app = ServerApp()
+
+    @app.main()
+    def relay(grid: Grid, context: Context) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(context.run_config["socket"]))
+            while True:
+                asked = frames.receive(server, MOST_BYTES)
+                verb, rest = asked[:1], asked[1:]
+                if verb == b"E":
+                    return
+                for frame in _done(grid, verb, rest):
+                    frames.send(server, frame)
+
+    return app
+
+
+def _done(grid: Grid, verb: bytes, rest: bytes) -> list[bytes]:
+    """Return the frames that answer one request of the serving process."""
+    if verb == b"N":
+        return [json.dumps([str(node) for node in grid.get_node_ids()]).encode()]
+    if verb == b"P":
+        node, seconds = _POST.unpack_from(rest)
+        message = Message(_wrapped(rest[_POST.size :]), node, "query", ttl=seconds)
+        (name,) = grid.push_messages([message])
+        return [(name or "").encode()]
+    if verb == b"G":
+        answers: dict[str, bytes | None] = {}
+        for message in grid.pull_messages(json.loads(rest)):
+            found = None if message.has_error() else _unwrapped(message)
+            answers[message.metadata.reply_to_message_id] = found
+        index = {name: answer is not None for name, answer in answers.items()}
+        return [json.dumps(index).encode(), *(a for a in answers.values() if a is not None)]
+    raise ValueError(f"the relay does not know {verb!r}")
+
+
+def _wrapped(data: bytes) -> RecordDict:
+    array = Array(dtype="uint8", shape=(len(data),), stype=_TYPE, data=data)
+    return RecordDict({"letter": ArrayRecord({"letter": array})})
+
+
+def _unwrapped(message: Message) -> bytes:
+    array: Any = message.content["letter"]["letter"]
+    if array.stype != _TYPE:
+        raise ValueError("the message holds no letter")
+    return bytes(array.data)

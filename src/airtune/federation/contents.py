@@ -1,0 +1,177 @@
+"""What letters say, one class for each kind; a letter with other fields is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from airtune.federation.interface import Order, Reply
+from airtune.radio.grant import Grant
+
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+Sentence = Annotated[str, Field(max_length=2000)]
+
+
+class Content(BaseModel):
+    """Fields of one kind of letter: exact types, no others.
+
+    Infinite and missing numbers stay what they are: a grant without a deadline has infinite bits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Greeting(Content):
+    """From the server, to whoever is there: a question who it is."""
+
+
+class Presence(Content):
+    """A device's answer: its lasting name, and the rows that it has.
+
+    ``wanted`` is the number that it was told to take among the clients. ``test_rows`` are those of
+    a file of their own, None where some of ``rows`` are held out. ``working`` says whether it is
+    set up for the run that greets it: a device that was started again is not.
+    """
+
+    device: Annotated[str, Field(min_length=1, max_length=200)]
+    rows: Annotated[int, Field(ge=1, lt=2**40)]
+    test_rows: Annotated[int, Field(ge=0, lt=2**40)] | None = None
+    wanted: Count | None = None
+    working: bool = False
+    machine: dict[str, str] = {}
+
+
+class Start(Content):
+    """From the server: the experiment, and which of its clients the device is.
+
+    ``examples`` [clients] are what all learn from, ``width`` the classes, or entries of the
+    vocabulary, that all models have. The body has the public texts.
+    """
+
+    experiment: dict[str, Any]
+    client: Count
+    examples: list[Count]
+    task: Literal["classification", "causal"]
+    classes: list[str]
+    width: Count
+
+
+class Ready(Content):
+    """A device's answer: what planning needs, and what its model looks like.
+
+    ``batch_tokens`` are those of a usual batch, padding included. ``sketch`` is a digest by which
+    the server knows that the device has the same backbone.
+    """
+
+    batch_tokens: float
+    test_examples: Count
+    sketch: Annotated[str, Field(max_length=64)]
+
+
+class Task(Content):
+    """An order; its message is the body.
+
+    ``settled`` is the last round that the server will never repeat.
+    """
+
+    round: Count
+    settled: Count
+    bits: float
+    power_w: float
+    bandwidth_hz: float
+    rate_bps: float
+
+    @classmethod
+    def of(cls, order: Order, settled: int) -> Task:
+        """Return the content of an order's letter."""
+        grant = order.grant
+        return cls(
+            round=order.round,
+            settled=settled,
+            bits=float(grant.bits),
+            power_w=float(grant.power_w),
+            bandwidth_hz=float(grant.bandwidth_hz),
+            rate_bps=float(grant.rate_bps),
+        )
+
+    def order(self, client: int, message: bytes) -> Order:
+        """Return the order."""
+        grant = Grant(client, self.bits, self.power_w, self.bandwidth_hz, self.rate_bps)
+        return Order(client, self.round, message, grant)
+
+
+class Done(Content):
+    """The reply to an order; its message, if ``sent``, is the body."""
+
+    sent: bool
+    tokens: Count
+    loss: float | None = None
+    problem: Sentence | None = None
+    diverged: bool = False
+    predicted_tokens: Count = 0
+    notes: dict[str, int | float | str] = {}
+    gradient_norm: float | None = None
+
+    @classmethod
+    def of(cls, reply: Reply) -> Done:
+        """Return the content of a reply's letter."""
+        return cls(
+            sent=reply.message is not None,
+            tokens=int(reply.tokens),
+            loss=reply.loss,
+            problem=reply.problem,
+            diverged=reply.diverged,
+            predicted_tokens=int(reply.predicted_tokens),
+            notes=dict(reply.notes),
+            gradient_norm=reply.gradient_norm,
+        )
+
+    def reply(self, client: int, message: bytes) -> Reply:
+        """Return the reply."""
+        return Reply(
+            client,
+            message if self.sent else None,
+            self.loss,
+            self.tokens,
+            self.problem,
+            self.diverged,
+            self.predicted_tokens,
+            self.notes,
+            self.gradient_norm,
+        )
+
+
+class Question(Content):
+    """From the server: a question how good the model is that the body, a broadcast, would make."""
+
+    round: Count
+
+
+class Scores(Content):
+    """A device's answer: measures of its own model on its own test texts, by name."""
+
+    scores: dict[str, float]
+
+
+class Problem(Content):
+    """A device's answer where it could not do what it was asked to: one sentence.
+
+    ``unready``: it would, if it got the run's start first, as a device that was started again.
+    """
+
+    sentence: Sentence
+    unready: bool = False
+
+
+KINDS: dict[int, type[Content]] = {
+    1: Greeting,
+    2: Presence,
+    3: Start,
+    4: Ready,
+    5: Task,
+    6: Done,
+    7: Question,
+    8: Scores,
+    9: Problem,
+}

@@ -1,0 +1,149 @@
+"""Which device is which client, kept over restarts of either side."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from airtune.errors import UserError
+from airtune.federation.contents import Greeting, Presence, Ready
+from airtune.federation.post import Answer, Node, Post
+
+_FILE = "devices.json"
+
+
+class Roster:
+    """The devices of a run by client, and where each can be reached now.
+
+    Who comes first has no say: devices that were told a number take it, the others the free ones
+    in the order of their names, once all are there.
+    """
+
+    def __init__(self, post: Post, count: int, say: Callable[[str], None]) -> None:
+        self._post, self._count, self._say = post, count, say
+        self._known: list[Presence] = []  # by client, once the run has begun
+        self.ready: dict[int, Ready] = {}  # what each said when it was set up
+        self._greeted: dict[Node, Presence] = {}
+
+    @property
+    def members(self) -> list[Presence]:
+        """What each client's device said of itself, by client."""
+        return self._known
+
+    def gather(self, wait_s: float, greet_s: float) -> None:
+        """Wait until all devices are there; of a run that goes on, until one is.
+
+        Raises UserError where they are not there in time or two want to be the same client.
+        """
+        end = time.monotonic() + wait_s
+        while True:
+            self.refresh(greet_s)
+            here = {each.device for each in self._greeted.values()}
+            if self._known and here >= {each.device for each in self._known}:
+                return
+            if not self._known and len(here) >= self._count:
+                self._assign()
+                return
+            if time.monotonic() > end:
+                break
+            time.sleep(0.2)
+        missing = self._count - len(here)
+        if not self._known or missing == self._count:
+            raise UserError(
+                f"{missing} of {self._count} devices did not come within {wait_s:g} s; start them "
+                "with airtune join, or give a smaller --clients."
+            )
+        self._say(f"going on without {missing} of {self._count} devices, which may come later")
+
+    def refresh(self, greet_s: float) -> None:
+        """Greet the nodes that are new, forget those that are gone."""
+        nodes = set(self._post.nodes())
+        self._greeted = {n: presence for n, presence in self._greeted.items() if n in nodes}
+        new = {node: (Greeting(), b"") for node in sorted(nodes - self._greeted.keys())}
+        if not new:
+            return
+        for node, found in self._post.ask(new, Presence, greet_s).items():
+            if isinstance(found, Answer):
+                self._greeted[node] = found.content
+                self._check(found.content)
+
+    def node(self, client: int) -> Node | None:
+        """Return where a client's device is reached, None if it is not there."""
+        known = self._known[client]
+        for node, presence in self._greeted.items():
+            if _alike(presence, known):
+                return node
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Write which device is which client beside what else the run keeps."""
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = {
+            "run": self._post.run.hex(),
+            "devices": [each.model_dump(exclude={"machine", "working"}) for each in self._known],
+            "ready": [self.ready[client].model_dump() for client in range(len(self._known))],
+        }
+        text = json.dumps(saved, indent=1)
+        temporary = folder / f"{_FILE}.tmp"
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(folder / _FILE)
+
+    def recall(self, folder: Path) -> None:
+        """Go on with the devices of a run that began before; raise UserError if damaged."""
+        _, self._known, ready = _read(folder)
+        self.ready = dict(enumerate(ready))
+
+    def _assign(self) -> None:
+        devices = {each.device: each for each in self._greeted.values()}
+        chosen: dict[int, Presence] = {}
+        for presence in sorted(devices.values(), key=lambda each: each.device):
+            if presence.wanted is None:
+                continue
+            if presence.wanted >= self._count or presence.wanted in chosen:
+                raise UserError(
+                    f"device {presence.device} is to be client {presence.wanted}, which is taken "
+                    f"or not below {self._count}; start it with another --client."
+                )
+            chosen[presence.wanted] = presence
+        free = (each for each in range(self._count) if each not in chosen)
+        others = (devices[name] for name in sorted(devices) if devices[name].wanted is None)
+        chosen |= dict(zip(free, others, strict=False))
+        if len(chosen) < self._count:
+            raise UserError("two devices have one name; give each a --personal folder of its own.")
+        self._known = [chosen[client] for client in range(self._count)]
+
+    def _check(self, presence: Presence) -> None:
+        """Say who came, and what is wrong with who cannot take part."""
+        known = next((each for each in self._known if each.device == presence.device), None)
+        if self._known and known is None:
+            self._say(f"device {presence.device} is none of this run's and is left alone")
+        elif known is not None and not _alike(presence, known):
+            self._say(f"device {presence.device} came back with other rows and is left alone")
+        else:
+            self._say(f"device {presence.device} is here with {presence.rows} rows")
+
+
+def run_name(folder: Path) -> bytes | None:
+    """Return the name of the run that keeps its devices in a folder, None if there is none."""
+    return _read(folder)[0] if (folder / _FILE).exists() else None
+
+
+def _read(folder: Path) -> tuple[bytes, list[Presence], list[Ready]]:
+    try:
+        saved = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        devices = [Presence.model_validate(each) for each in saved["devices"]]
+        ready = [Ready.model_validate(each) for each in saved["ready"]]
+        return bytes.fromhex(saved["run"]), devices, ready
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(
+            f"'{folder / _FILE}' cannot be read; start again in another directory."
+        ) from error
+
+
+def _alike(one: Presence, other: Presence) -> bool:
+    """Return whether two presences are of one device with the same rows."""
+    return (one.device, one.rows, one.test_rows) == (other.device, other.rows, other.test_rows)

@@ -1,0 +1,135 @@
+"""Devices in threads of this process, whose rows are those of a run in one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from airtune.build import build, session
+from airtune.deploy.device import Device, Holdings
+from airtune.deploy.halves import build_server
+from airtune.deploy.sockets import SocketCarrier, listen
+from airtune.experiment import Experiment
+from airtune.federation.remote import Patience, Remote
+from airtune.federation.roster import run_name
+
+RUN = bytes(range(16))
+
+
+@pytest.fixture
+def three(small):
+    """Function that returns a small experiment of three clients and rounds with ideal links."""
+
+    def values(task="classification", **sections):
+        base = {"clients": {"count": 3, "partition": "iid"}, "cell": "ideal"}
+        return small(task, **(base | sections))
+
+    return values
+
+
+@pytest.fixture
+def in_process(tmp_path):
+    """Function that runs an experiment in one process; returns folder, parts and session."""
+
+    def run(values, name="whole"):
+        folder = tmp_path / name
+        folder.mkdir()
+        experiment = Experiment(**values)
+        parts = build(experiment)
+        progress = session(parts, experiment, folder)
+        list(progress.rounds())
+        return folder, parts, progress
+
+    return run
+
+
+@pytest.fixture
+def rows_of(tmp_path):
+    """Function that writes the rows which a client has in one process: (train, test) files."""
+
+    def write(parts, client):
+        share, files = parts.shares[client], []
+        for name, rows in (("train", share.train), ("test", share.test)):
+            path = tmp_path / f"{name}{client}.jsonl"
+            own = parts.table.train.iloc[rows]
+            own = own[[column for column in own if not column.startswith("_")]]
+            own.to_json(path, orient="records", lines=True)
+            files.append(str(path) if len(rows) else None)
+        return tuple(files)
+
+    return write
+
+
+@pytest.fixture
+def devices(tmp_path, rows_of):
+    """Function that starts a device in a thread for each client of a run; returns their sockets."""
+
+    def start(parts, make=Device):
+        paths = []
+        for client in range(len(parts.shares)):
+            train, test = rows_of(parts, client)
+            personal = tmp_path / f"personal{client}"
+            device = make(Holdings(train, test, personal, wanted=client), lambda sentence: None)
+            path = tmp_path / f"{client}.sock"
+            device._safely = in_turn(device._safely)
+            threading.Thread(target=listen, args=(path, device.answer), daemon=True).start()
+            paths.append(path)
+        wait_for(paths)
+        return paths
+
+    return start
+
+
+TURN = threading.Lock()
+
+
+def in_turn(answer):
+    """One device at a time: loading a model sets defaults for the whole process."""
+
+    def taking_turns(letter):
+        with TURN:
+            return answer(letter)
+
+    return taking_turns
+
+
+def wait_for(paths, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not all(path.exists() for path in paths) and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Function that runs an experiment over a carrier; returns folder, parts and session."""
+    carriers = []
+
+    def run(
+        values, paths, name="apart", table=None, limit=20.0, come=20.0, stop_after=None, say=None
+    ):
+        while carriers:  # the one before was killed, and its connections with it
+            carriers.pop().close()
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        experiment = Experiment(**values)
+        carrier = SocketCarrier([Path(path) for path in paths])
+        carriers.append(carrier)
+        wait = Patience(come, 20.0, limit)
+        remote = Remote(carrier, RUN, len(paths), wait, say or (lambda sentence: None))
+        kept = folder / "checkpoint" / "clients"
+        if run_name(kept) is not None:
+            remote.roster.recall(kept)
+        remote.gather()
+        parts = build_server(experiment, remote, table)
+        progress = session(parts, experiment, folder)
+        for totals in progress.rounds():
+            if totals.round == stop_after:
+                break
+        return folder, parts, progress
+
+    yield run
+    for carrier in carriers:
+        carrier.close()
