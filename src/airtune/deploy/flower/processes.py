@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from airtune.errors import UserError
 
 _LINK_S = 60.0
 _TELL_S = 60.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_TELLING = re.compile(r"\[code: |CERTIFICATE|Error\b|refused|Exception")
+_RETRY_S = 20  # after which a SuperNode gives up, to be started again
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -79,9 +83,10 @@ class Program:
         return self._process.poll()
 
     def why(self) -> str:
-        """Return the last line of its output that says something."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line.strip() for line in lines if line.strip()]
+        """Return the last line of its output that tells of an error, or the last at all."""
+        plain = _COLOURS.sub("", self.log.read_text(encoding="utf-8", errors="replace"))
+        lines = [line.strip() for line in plain.splitlines() if line.strip()]
+        told = [line for line in lines if _TELLING.search(line)] or lines
         return f"{told[-1][:300]} (more in {self.log})" if told else f"see {self.log}"
 
     def end(self) -> None:
@@ -167,7 +172,7 @@ def supernode(
     """
     check_port("127.0.0.1", port)
     arguments = ["--superlink", superlink, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--node-config", f'socket="{device}"']
+    arguments += ["--node-config", f'socket="{device}"', "--max-wait-time", str(_RETRY_S)]
     arguments += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]
     if key is not None:
         arguments += ["--auth-supernode-private-key", str(key)]
