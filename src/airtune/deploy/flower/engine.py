@@ -70,7 +70,7 @@ def join(
         while True:
             node = supernode(superlink, free_port(), private / "supernode", device, ca, key)
             try:
-                while node.code() is None:
+                while node.code() is None and not node.is_lost():
                     time.sleep(_LOOK_S)
             finally:
                 node.end()

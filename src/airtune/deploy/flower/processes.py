@@ -23,6 +23,8 @@ _LINK_S = 60.0
 _TELL_S = 60.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TELLING = re.compile(r"\[code: |CERTIFICATE|Error\b|refused|Exception")
+_LOST = re.compile(rb"Giving up reconnection|\[code: 2\d\d\d\]")
+_LONGEST = 64  # bytes that may be the beginning of such words
 _RETRY_S = 20  # after which a SuperNode gives up, to be started again
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -75,12 +77,21 @@ class Program:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name, self.log = name, home / f"{name}.log"
         with self.log.open("ab") as log:
+            self._begin = log.tell()
             command = [_program(name), *arguments]
             self._process = watched.start(command, environment(home), log)
 
     def code(self) -> int | None:
         """Return the exit code, None while it runs."""
         return self._process.poll()
+
+    def is_lost(self) -> bool:
+        """Return whether a SuperNode has given up on its server: it need not end then by itself."""
+        with self.log.open("rb") as log:
+            log.seek(self._begin)
+            new = log.read()
+        self._begin += max(len(new) - _LONGEST, 0)  # the log grows for as long as the run
+        return _LOST.search(new) is not None
 
     def why(self) -> str:
         """Return the last line of its output that tells of an error, or the last at all."""
