@@ -158,6 +158,11 @@ def keeps_nothing(source: Run, exported: Path) -> bool:
 
 def _export_personal(source: Run, client: str, target: Path) -> None:
     """Write the adapter that a client would use after the last round."""
+    if run_name(source.path / "checkpoint" / "clients") is not None:
+        raise UserError(
+            "--client: the clients of this run are devices, which keep their own models; leave "
+            "--client out for the server's."
+        )
     parts = build(source.experiment)
     names = [parts.shares.name(index) for index in range(len(parts.shares))]
     if client not in names:

@@ -134,6 +134,9 @@ def join(
         Optional[int],  # noqa: UP045
         typer.Option(help="its number among the clients; default: the server's choice"),
     ] = None,
+    wait: Annotated[
+        float, typer.Option(help="seconds to try again for where the server does not let it in")
+    ] = 600.0,
 ) -> None:
     """Take part in a run with rows that never leave this machine."""
     from airtune.deploy.device import Device, Holdings, machine_of, to_stderr
@@ -155,6 +158,8 @@ def join(
             Device(holdings, to_stderr).answer,
             None if ca is None else ca.resolve(),
             None if key is None else key.resolve(),
+            wait,
+            to_stderr,
         )
     except KeyboardInterrupt:
         to_stderr("left; the same command joins again.")

@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from airtune.api import export
 from airtune.build import build, session
 from airtune.deploy import sockets
 from airtune.deploy.device import Device, Holdings
@@ -23,6 +24,7 @@ from airtune.federation.remote import Patience, Remote
 from airtune.federation.round_states import RoundStates
 from airtune.federation.session import Session
 from airtune.radio.grant import Grant
+from airtune.results import Run
 
 OWN = {"method": {"name": "fedavg", "private": ["classifier.*"]}}
 
@@ -333,6 +335,10 @@ def test_runs_in_one_process_and_over_devices_do_not_continue_each_other(
     values = three(train={"rounds": 1})
     whole, parts, _ = in_process(values)
     folder, _, _ = serve(values, devices(parts), table=parts.table)
+    (folder / "adapter").mkdir()
+    (folder / "experiment.yaml").write_text("{}")
+    with pytest.raises(UserError, match="devices, which keep their own models"):
+        export(Run(folder), folder / "mine", "0")
     with pytest.raises(UserError, match="keep their states on their own devices"):
         session(build(Experiment(**values)), Experiment(**values), folder)
     remote = Remote(sockets.SocketCarrier([]), bytes(16), 3, Patience(), lambda sentence: None)

@@ -17,6 +17,7 @@ import re
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def new(folder: Path, hosts: Sequence[str] = ()) -> None:
     It is reached as localhost and by this machine's name as well. Raises UserError for a folder
     that has keys.
     """
+    _check_library()
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -71,10 +73,11 @@ def new(folder: Path, hosts: Sequence[str] = ()) -> None:
 
 def add(folder: Path, name: str) -> Path:
     """Make a device's key and return its file; raise UserError for a name that was used."""
+    _check(folder)
+    _check_library()
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    _check(folder)
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name):
         raise UserError("keys: a name has letters, digits, '.', '_' and '-' only, at most 64.")
     public, private = folder / "nodes" / f"{name}.pub", folder / "nodes" / f"{name}.key"
@@ -101,6 +104,11 @@ def revoke(folder: Path, name: str) -> None:
 def registered(folder: Path) -> list[Path]:
     """Return the public keys of devices that may take part, by name."""
     return sorted((folder / "nodes").glob("*.pub"))
+
+
+def _check_library() -> None:
+    if find_spec("cryptography") is None:
+        raise UserError("keys: these need a library that is missing; install airtune[flower].")
 
 
 def _check(folder: Path) -> None:

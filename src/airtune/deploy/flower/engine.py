@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from airtune.deploy.flower.processes import Program, SuperLink, Tls, free_port, 
 from airtune.errors import UserError
 
 _APP_S = 120.0  # until Flower has started the ServerApp
-_LOOK_S = 1.0
+_LOOK_S = 0.5
+_AGAIN_S = 2.0
 
 
 @contextlib.contextmanager
@@ -43,22 +45,41 @@ def join(
     answer: Callable[[bytes], bytes],
     ca: Path | None,
     key: Path | None,
+    wait_s: float,
+    say: Callable[[str], None],
 ) -> None:
-    """Let a device answer letters that come by Flower, until its SuperNode ends.
+    """Let a device answer letters that come by Flower, for as long as some come.
 
-    Raises UserError with Flower's reason when it does: an authority, a key or an address that
-    the server does not know.
+    A SuperNode that ends is started again: the server may not be there yet, not know the key yet,
+    or have been started again itself. Raises UserError with Flower's reason after ``wait_s``
+    without a letter in which the SuperNode ended.
     """
+    last = [time.monotonic()]
+
+    def heard(letter: bytes) -> bytes:
+        last[0] = time.monotonic()
+        try:
+            return answer(letter)
+        finally:
+            last[0] = time.monotonic()
+
     with _home() as private:
         device = private / "device.sock"
-        listening(device, answer)
-        node = supernode(superlink, free_port(), private / "supernode", device, ca, key)
-        try:
-            while node.code() is None:
-                threading.Event().wait(_LOOK_S)
-        finally:
-            node.end()
-        raise UserError(f"the server at {superlink} did not let this device in: {node.why()}")
+        listening(device, heard)
+        told = ""
+        while True:
+            node = supernode(superlink, free_port(), private / "supernode", device, ca, key)
+            try:
+                while node.code() is None and not node.is_lost():
+                    time.sleep(_LOOK_S)
+            finally:
+                node.end()
+            if time.monotonic() - last[0] > wait_s:
+                raise UserError(f"{superlink} does not let this device in: {node.why()}")
+            if node.why() != told:
+                told = node.why()
+                say(f"not connected to {superlink}, trying again: {told}")
+            time.sleep(_AGAIN_S)
 
 
 @contextlib.contextmanager

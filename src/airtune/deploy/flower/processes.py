@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,6 +21,11 @@ from airtune.errors import UserError
 
 _LINK_S = 60.0
 _TELL_S = 60.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_TELLING = re.compile(r"\[code: |CERTIFICATE|Error\b|refused|Exception")
+_LOST = re.compile(rb"Giving up reconnection|\[code: 2\d\d\d\]")
+_LONGEST = 64  # bytes that may be the beginning of such words
+_RETRY_S = 20  # after which a SuperNode gives up, to be started again
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -71,6 +77,7 @@ class Program:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name, self.log = name, home / f"{name}.log"
         with self.log.open("ab") as log:
+            self._begin = log.tell()
             command = [_program(name), *arguments]
             self._process = watched.start(command, environment(home), log)
 
@@ -78,10 +85,19 @@ class Program:
         """Return the exit code, None while it runs."""
         return self._process.poll()
 
+    def is_lost(self) -> bool:
+        """Return whether a SuperNode has given up on its server: it need not end then by itself."""
+        with self.log.open("rb") as log:
+            log.seek(self._begin)
+            new = log.read()
+        self._begin += max(len(new) - _LONGEST, 0)  # the log grows for as long as the run
+        return _LOST.search(new) is not None
+
     def why(self) -> str:
-        """Return the last line of its output that says something."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line.strip() for line in lines if line.strip()]
+        """Return the last line of its output that tells of an error, or the last at all."""
+        plain = _COLOURS.sub("", self.log.read_text(encoding="utf-8", errors="replace"))
+        lines = [line.strip() for line in plain.splitlines() if line.strip()]
+        told = [line for line in lines if _TELLING.search(line)] or lines
         return f"{told[-1][:300]} (more in {self.log})" if told else f"see {self.log}"
 
     def end(self) -> None:
@@ -167,7 +183,7 @@ def supernode(
     """
     check_port("127.0.0.1", port)
     arguments = ["--superlink", superlink, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--node-config", f'socket="{device}"']
+    arguments += ["--node-config", f'socket="{device}"', "--max-wait-time", str(_RETRY_S)]
     arguments += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]
     if key is not None:
         arguments += ["--auth-supernode-private-key", str(key)]
