@@ -75,20 +75,23 @@ class AirGrid(Grid):
         """One row for each finished push: bits, seconds, joules, and their running totals."""
         from airtune.federation import ledger
 
-        return ledger.history(map(as_dict, self.rows))
+        return ledger.history(self._dicts())
 
     @property
     def uploads(self) -> pd.DataFrame:
         """One row for each message of the finished pushes, with its status and costs."""
         from airtune.federation import ledger
 
-        return ledger.uploads(map(as_dict, self.rows))
+        return ledger.uploads(self._dicts())
 
     def save(self, path: str | Path) -> None:
-        """Write what finished pushes cost, as the ledger of a run is written."""
+        """Write what finished pushes cost to ``path``, as the ledger of a run is written."""
         from airtune.federation import ledger
 
-        ledger.Ledger(Path(path)).append(self.rows)
+        try:
+            ledger.Ledger(Path(path)).append(self.rows)
+        except OSError as error:
+            raise UserError(f"'{path}' cannot be written ({error.strerror}).") from error
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes that are clients of the cell, by client: samplers begin with that."""
@@ -114,10 +117,9 @@ class AirGrid(Grid):
         # Flower has its own answer to names that nobody knows, or whose reply was had.
         strange = list(self._grid.pull_messages(elsewhere)) if elsewhere else []
         pushes = {self._homes[name].exchange.number: self._homes[name] for name in here}
-        ready = [push.fetch() for _, push in sorted(pushes.items())]
-        if not here or not all(ready):
+        if not here or not all(push.fetch() for push in pushes.values()):
             return strange
-        for _, push in sorted(pushes.items()):
+        for push in pushes.values():
             push.settle(self._compute, self._metric)
         first = max(self.now, min(self._homes[name].posts[name].at for name in here))
         due = [name for name in here if self._homes[name].posts[name].at <= first]
@@ -152,16 +154,22 @@ class AirGrid(Grid):
 
     def _handed(self, names: list[str]) -> list[Message]:
         """Return the replies to these by arrival, move the clock, and write what is finished."""
-        homes = [self._homes.pop(name) for name in names]
-        posts = [home.posts.pop(name) for home, name in zip(homes, names, strict=True)]
-        order = sorted(range(len(names)), key=lambda k: (posts[k].at, homes[k].exchange.number, k))
+        pushes = [self._homes.pop(name) for name in names]
+        posts = [push.posts.pop(name) for push, name in zip(pushes, names, strict=True)]
+        # The order of names is the app's, and may be a set's.
+        posts.sort(key=lambda post: (post.at, post.place))
         self.now = max([self.now, *(post.at for post in posts)])
-        for push in {home.exchange.number: home for home in homes}.values():
+        numbered = {push.exchange.number: push for push in pushes}
+        for _, push in sorted(numbered.items()):
             if not push.posts:
                 self.rows += push.rows(self.now - self._written)
                 self._written = self.now
-        replies = (posts[k].reply for k in order)
-        return [reply for reply in replies if reply is not None]
+        return [post.reply for post in posts if post.reply is not None]
+
+    def _dicts(self) -> list[dict[str, Any]]:
+        if not self.rows:
+            raise UserError("no push has finished yet, so nothing has a cost.")
+        return [as_dict(row) for row in self.rows]
 
     def get_nodes(self) -> Iterable[Any]:
         """Return what Flower knows of the nodes that are clients, by client."""

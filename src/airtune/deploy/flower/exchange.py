@@ -56,9 +56,11 @@ class Exchange:
 
     Different messages go out one after the other, and everybody begins when the last is out. As in
     a round of ours, clients whose uplink is known to be in outage are not asked, the server waits
-    for uploads that fail, and the deadline counts from the end of the downlink. DERIVED: the
-    synchronous round's delay with a broadcast for each distinct message. ``number`` is the cell's
-    round, so fates are a function of (cell, seed, number, bits, computing) alone.
+    for uploads that fail, and the deadline counts from the end of the downlink. Sizes are known
+    when the uplink is divided: who could not send all by the deadline gets no share of it and is
+    late, as one slow client would make all finish with it. DERIVED: the synchronous round's delay
+    with a broadcast for each distinct message. ``number`` is the cell's round, so fates are a
+    function of (cell, seed, number, bits, computing) alone.
     """
 
     def __init__(
@@ -94,19 +96,16 @@ class Exchange:
         """Send up what those who heard answer, and fill in their fates."""
         config = self._cell.config
         sending = [client for client in self.heard if answers[client].bits is not None]
-        plan = allocate(
-            self._links,
-            sending,
-            np.array([answers[client].bits for client in sending], dtype=np.float64),
-            0.0,
-            np.array([answers[client].compute_seconds for client in sending]),
-            config,
-        )
+        bits = np.array([answers[client].bits for client in sending], dtype=np.float64)
+        computing = np.array([answers[client].compute_seconds for client in sending])
+        plan = allocate(self._links, sending, bits, bits, computing, config)
         late = math.inf if config.deadline_s is None else self._begun + config.deadline_s
         for client in self.heard:
             row = self._sent(client, answers[client], plan.grants.get(client))
             at = self._begun + (row.compute_seconds + row.seconds)
-            if at > late:
+            if client in plan.skipped:
+                row.status, row.reason, at = "late", plan.skipped[client], self._begun
+            elif at > late:
                 at = late
                 if row.status == "delivered":
                     row.status = "late"

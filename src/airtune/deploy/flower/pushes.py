@@ -22,8 +22,12 @@ LOST_ON_AIR = 1000
 
 @dataclass
 class Post:
-    """One message that was pushed; ``at`` is when its reply is there, once that is known."""
+    """One message that was pushed; ``at`` is when its reply is there, once that is known.
 
+    ``place`` is its own among all that were pushed.
+    """
+
+    place: tuple[int, int]
     client: int
     message: Message
     problem: str | None = None
@@ -56,17 +60,17 @@ class Push:
         heard = set(self.exchange.heard)
         sent = [m for c, m in zip(clients, messages, strict=True) if c in heard]
         names = iter(push_all(grid, sent))
-        for client, message in zip(clients, messages, strict=True):
+        for k, (client, message) in enumerate(zip(clients, messages, strict=True)):
             name = next(names) if client in heard else None
             if name is not None:
                 self._waiting.add(name)
-                self.posts[name] = Post(client, message)
+                self.posts[name] = Post((index, k), client, message)
                 continue
             problem = "Flower did not take the message" if client in heard else None
             name = f"air-{index}-{client}"
             # As Flower's own grids name what they push; a reply refers to it.
             message.metadata.__dict__["_message_id"] = name
-            self.posts[name] = Post(client, message, problem)
+            self.posts[name] = Post((index, k), client, message, problem)
 
     def fetch(self) -> bool:
         """Take what Flower has; return whether that is all."""
