@@ -18,6 +18,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg
 
+from airtune.deploy.flower import partitions
 from airtune.deploy.flower.exchange import Answer, Cast, Exchange
 from airtune.errors import UserError
 from airtune.federation import ledger
@@ -389,6 +390,36 @@ def test_an_app_that_does_not_tell_goes_by_node_ids_with_a_warning():
         assert list(air.get_node_ids()) == sorted(grid.get_node_ids())
 
 
+def test_a_node_that_does_not_answer_is_left_out_and_asked_again(app, monkeypatch):
+    monkeypatch.setattr(partitions, "_PATIENCE_S", 0.0)
+    grid = LocalGrid(app, 3)
+    pull, silent = grid.pull_messages, {"local-2"}
+    monkeypatch.setattr(grid, "pull_messages", lambda names: pull(set(names) - silent))
+    air = AirGrid(grid, cell_of())
+    assert len(list(air.get_node_ids())) == 2
+    assert len(list(air.get_node_ids())) == 3
+
+
+def test_a_device_that_registers_again_takes_the_place_of_its_old_node(app):
+    grid = LocalGrid(app, 2)
+    air = AirGrid(grid, cell_of())
+    first, second = air.get_node_ids()
+    grid._contexts[7] = grid._contexts[first]
+    assert list(air.get_node_ids()) == [7, second]
+
+
+def test_what_flower_does_not_take_comes_back_as_an_error(app):
+    grid = LocalGrid(app, 2)
+    nodes = list(grid.get_node_ids())
+    air = AirGrid(grid, cell_of(), clients={nodes[0]: 0, 5: 1, nodes[1]: 2})
+    replies = air.send_and_receive(
+        [Message(content(), n, "train") for n in (nodes[0], 5, nodes[1])]
+    )
+    (error,) = [reply.error for reply in replies if reply.has_error()]
+    assert error.reason == "withheld: Flower did not take the message"
+    assert [row.status for row in uploads(air)] == ["delivered", "withheld", "delivered"]
+
+
 def test_nodes_may_be_given(app):
     grid = LocalGrid(app, 3)
     nodes = sorted(grid.get_node_ids(), reverse=True)
@@ -458,7 +489,7 @@ def test_it_needs_no_torch():
         "import sys, airtune.flower; "
         "assert not {'torch', 'pandas', 'transformers'} & sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
 
 
 def test_the_example_runs(capsys):
