@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from airtune.fitting import (
     check_data,
     check_lengths,
     check_models,
+    check_security,
     check_tokenizers,
     shots_asked,
 )
@@ -36,8 +38,12 @@ from airtune.methods.method import Method
 from airtune.methods.registry import find
 from airtune.methods.views import Setup
 from airtune.planned_seconds import PlannedSeconds, passes
+from airtune.radio.air import Air
 from airtune.radio.cell import Cell
 from airtune.scheduling.selector import Selector
+
+if TYPE_CHECKING:
+    from airtune.federation.secure.rounds import SecureSums
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ def build(experiment: Experiment, table: Table | None = None) -> Parts:
     """
     seed, method_class = experiment.seed, find(experiment.method.name)
     check_models(experiment, method_class)
+    check_security(experiment, method_class)
     device = chosen_device(experiment.machine)
     if table is None:
         table = load_table(experiment.data, seed, method_class.needs_public)
@@ -184,6 +191,7 @@ def session(parts: ServerParts, experiment: Experiment, folder: Path) -> Session
         parts.clients,
         parts.cell,
         [passes(kind.learner.model, parts.cell.config) for kind in parts.kinds],
+        _sums(parts, experiment),
     )
     return Session(
         folder,
@@ -193,6 +201,22 @@ def session(parts: ServerParts, experiment: Experiment, folder: Path) -> Session
         parts.evaluator,
         parts.table.task,
         experiment.machine.checkpoint_every,
+    )
+
+
+def _sums(parts: ServerParts, experiment: Experiment) -> SecureSums | None:
+    """Return what masks uploads, if they are."""
+    if not experiment.security.secure_sum:
+        return None
+    from airtune.federation.secure.rounds import SecureSums  # its libraries come with an extra
+
+    known, method = parts.method.setup, parts.method
+    return SecureSums(
+        experiment.security,
+        known.per_round,
+        method.uplink_shapes(),
+        known.examples / known.examples.sum(),
+        Air(experiment.cell, experiment.seed),
     )
 
 

@@ -98,6 +98,11 @@ def check_apart(experiment: Experiment, method: type[Method]) -> None:
             "model.prototypes: such heads are made of training rows, which devices keep to "
             "themselves; leave it out."
         )
+    if experiment.security.secure_sum:
+        raise UserError(
+            "security.secure_sum: masked sums do not cross between machines yet; run it in one "
+            "process, or leave it out."
+        )
     if experiment.clients.global_texts:
         raise UserError(
             "clients.global_texts: devices do not have the server's test texts; leave it out."

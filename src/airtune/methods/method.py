@@ -68,6 +68,7 @@ class Method:
     answers_prompts: ClassVar[bool] = False
     # Whether it measures models itself, by judge: those of clients without test texts, too.
     judges: ClassVar[bool] = False
+    why_not_summed: ClassVar[str | None] = None  # why aggregate needs more than a sum of uploads
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
     uplink_payload: ClassVar[type | tuple[type, ...]] = Dense
 

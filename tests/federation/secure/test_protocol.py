@@ -13,8 +13,8 @@ pytest.importorskip("cryptography", reason="the extra secure is not installed")
 pytest.importorskip("Crypto", reason="the extra secure is not installed")
 
 from airtune.federation.secure import primitives
-from airtune.federation.secure.agreement import default_threshold
 from airtune.federation.secure.collector import Collector
+from airtune.federation.secure.config import SecurityConfig
 from airtune.federation.secure.messages import SecureSumError, Step, context, pack
 from airtune.federation.secure.participant import Participant
 
@@ -99,7 +99,7 @@ def test_two_of_five_may_drop_before_any_two_steps(steps):
 
 @pytest.mark.parametrize("count", [7, 12])
 def test_larger_rounds_with_clients_lost_at_every_step(count):
-    threshold = default_threshold(count)
+    threshold = SecurityConfig().needed(count)
     rng = np.random.default_rng(count)
     for _ in range(3):
         leaves = dict.fromkeys(range(count), NEVER)
@@ -110,7 +110,8 @@ def test_larger_rounds_with_clients_lost_at_every_step(count):
 
 
 def test_default_threshold_by_hand():
-    assert [default_threshold(n) for n in (3, 4, 5, 6, 9, 10, 100)] == [3, 3, 4, 5, 7, 7, 67]
+    assert [SecurityConfig().needed(n) for n in (3, 4, 5, 6, 9, 10, 100)] == [3, 3, 4, 5, 7, 7, 67]
+    assert SecurityConfig(threshold=8).needed(10) == 8
 
 
 def chi_square(words):

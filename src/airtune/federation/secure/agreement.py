@@ -46,11 +46,6 @@ class Roster:
         return self.clients.index(client)
 
 
-def default_threshold(asked: int) -> int:
-    """Return how many of the clients asked have to stay: more than two thirds."""
-    return 2 * asked // 3 + 1
-
-
 def about_pair(context: bytes, purpose: bytes, first: int, second: int) -> bytes:
     """Return what binds a key or box to a round and two clients, in this order."""
     pair = first.to_bytes(4, "little") + second.to_bytes(4, "little")
