@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from airtune.fitting import (
     check_data,
     check_lengths,
     check_models,
+    check_security,
     check_tokenizers,
     shots_asked,
 )
@@ -36,8 +38,12 @@ from airtune.methods.method import Method
 from airtune.methods.registry import find
 from airtune.methods.views import Setup
 from airtune.planned_seconds import PlannedSeconds, passes
+from airtune.radio.air import Air
 from airtune.radio.cell import Cell
 from airtune.scheduling.selector import Selector
+
+if TYPE_CHECKING:
+    from airtune.federation.secure.rounds import SecureSums
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class ServerParts:
     cell: Cell
     shares: Shares
     kinds: Sequence[Kind]
+    sums: SecureSums | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def build(
     """
     seed, method_class = experiment.seed, find(experiment.method.name)
     check_models(experiment, method_class)
+    check_security(experiment, method_class)
     device = chosen_device(experiment.machine)
     if table is None:
         table = load_table(experiment.data, seed, method_class.needs_public)
@@ -125,6 +133,7 @@ def build(
         Cell(experiment.cell, len(shares), seed, experiment.clients.asked),
         shares,
         parts.kinds,
+        sums(experiment, method),
     )
 
 
@@ -182,7 +191,7 @@ def setup(
 def rounds(parts: ServerParts, federation: Federation | None = None) -> RoundRunner:
     """Return what runs rounds of these parts, with their own clients or through ``federation``."""
     costs = [passes(kind.learner.model, parts.cell.config) for kind in parts.kinds]
-    return RoundRunner(parts.method, federation or parts.clients, parts.cell, costs)
+    return RoundRunner(parts.method, federation or parts.clients, parts.cell, costs, parts.sums)
 
 
 def session(parts: ServerParts, experiment: Experiment, folder: Path) -> Session:
@@ -195,6 +204,22 @@ def session(parts: ServerParts, experiment: Experiment, folder: Path) -> Session
         parts.evaluator,
         parts.table.task,
         experiment.machine.checkpoint_every,
+    )
+
+
+def sums(experiment: Experiment, method: Method) -> SecureSums | None:
+    """Return what masks uploads, if they are."""
+    if not experiment.security.secure_sum:
+        return None
+    from airtune.federation.secure.rounds import SecureSums  # its libraries come with an extra
+
+    known = method.setup
+    return SecureSums(
+        experiment.security,
+        known.per_round,
+        method.uplink_shapes(),
+        known.examples / known.examples.sum(),
+        Air(experiment.cell, experiment.seed),
     )
 
 

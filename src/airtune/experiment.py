@@ -19,6 +19,7 @@ from pydantic import (
 
 from airtune.config import Config
 from airtune.errors import UserError, nearest
+from airtune.federation.secure.config import SecurityConfig
 from airtune.learning.config import (
     AdapterConfig,
     ClientsConfig,
@@ -43,6 +44,7 @@ class Experiment(Config):
     cell: CellConfig = Field(CellConfig.model_validate("urban-micro"), description="the radio")
     method: SerializeAsAny[Any] = Field("fedavg", description="the federated system, by name")
     train: TrainConfig = TrainConfig()
+    security: SecurityConfig = SecurityConfig()
     machine: MachineConfig = MachineConfig()
     seed: int = Field(0, ge=0, lt=2**31)
     versions: dict[str, str] = Field({}, description="written by a run; no effect when read")
@@ -90,6 +92,7 @@ class Experiment(Config):
                 "use iid, quantity, column or groups"
             )
         self._check_scheduling()
+        self._check_security()
         return self
 
     def _check_scheduling(self) -> None:
@@ -120,6 +123,22 @@ class Experiment(Config):
         for override in overrides:
             _apply(values, override)
         return Experiment(**values)
+
+    def _check_security(self) -> None:
+        asked = self.clients.asked
+        needed = self.security.needed(asked)
+        if not self.security.secure_sum:
+            return
+        if asked < 3:
+            raise ValueError(
+                f"security.secure_sum: the sum of {asked} clients shows each what the others sent; "
+                "ask at least 3 a round"
+            )
+        if not asked / 2 < needed <= asked:
+            raise ValueError(
+                f"security.threshold: it is {needed}, and of {asked} clients asked in a round more "
+                "than half have to stay, and no more than there are"
+            )
 
     def result_keys(self) -> dict[str, Any]:
         """Return what determines the results: all but the machine, the title and versions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from airtune.errors import UserError
 from airtune.experiment import Experiment
@@ -25,6 +26,42 @@ def check_models(experiment: Experiment, method: type[Method]) -> None:
                 f"{key}: clients of '{experiment.method.name}' send their adapters, so all have "
                 "the one model of the section model; leave it out, or name a method that distils."
             )
+
+
+def check_security(experiment: Experiment, method: type[Method]) -> None:
+    """Refuse masked sums where a sum is not enough, or where nothing could mask it."""
+    if not experiment.security.secure_sum:
+        return
+    name, config = experiment.method.name, experiment.method
+    if (why := _why_not_summed(method)) is not None:
+        raise UserError(
+            f"security.secure_sum: '{name}' cannot do with a sum of uploads, as {why}; leave it "
+            "out, or name a method that averages, such as fedavg."
+        )
+    if getattr(config, "change_bits", None) is not None:
+        raise UserError(
+            "method.change_bits: rounded changes have a scale for each client and do not add up; "
+            "leave it out, or set security.secure_sum=false."
+        )
+    if config.value_type != "float32":
+        raise UserError(
+            "method.value_type: numbers of a masked sum have 32 bits, and uploads are planned with "
+            "that; use float32, or set security.secure_sum=false."
+        )
+    if find_spec("cryptography") is None or find_spec("Crypto") is None:
+        raise UserError(
+            "security.secure_sum: this needs the extra 'secure'; pip install 'airtune[secure]'."
+        )
+
+
+def _why_not_summed(method: type[Method]) -> str | None:
+    """Return why a sum is not enough; a class that aggregates its own way has to say that it is."""
+    lines = [vars(each) for each in method.__mro__]
+    says = next(n for n, own in enumerate(lines) if "why_not_summed" in own)
+    does = next(n for n, own in enumerate(lines) if "aggregate" in own)
+    if says > does:
+        return "its server combines them in a way of its own"
+    return method.why_not_summed
 
 
 def check_data(table: Table, name: str, method: type[Method]) -> None:

@@ -15,6 +15,7 @@ from airtune.build import (
     client_models,
     core,
     setup,
+    sums,
     tested_clients,
 )
 from airtune.errors import UserError
@@ -82,6 +83,7 @@ def build_server(experiment: Experiment, remote: Remote, table: Table | None = N
         Cell(experiment.cell, len(shares), experiment.seed, experiment.clients.asked),
         shares,
         parts.kinds,
+        sums(experiment, method),
     )
 
 
@@ -97,6 +99,11 @@ def check_apart(experiment: Experiment, method: type[Method]) -> None:
         raise UserError(
             "model.prototypes: such heads are made of training rows, which devices keep to "
             "themselves; leave it out."
+        )
+    if experiment.security.secure_sum:
+        raise UserError(
+            "security.secure_sum: masked sums do not cross between machines yet; run it in one "
+            "process, or leave it out."
         )
     if experiment.clients.global_texts:
         raise UserError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airtune.federation.records import BroadcastRow, LedgerRow, RoundRow, UploadRow
+from airtune.federation.records import BroadcastRow, LedgerRow, MaskingRow, RoundRow, UploadRow
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Costs:
 
     ``upload_bits``, ``upload_s`` (on the air with repeats and their delays), ``compute_s`` and
     ``finish_s`` (their sum) are over uploads that were sent; the others over rounds. ``airtime_s``
-    of a round is its broadcast and its longest upload; ``round_s`` has the computing as well, and
-    the wait for a deadline. ``device_j`` is over devices and rounds in which they took part:
+    of a round is its broadcast, its longest upload, and what masks uploads; ``round_s`` has the
+    computing as well, and the wait for a deadline. ``device_j`` is over devices and rounds in which they took part:
     ``compute_j`` of it is computing, the rest radio. ``client_j`` is a client's mean over all
     rounds, over those that were ever asked. ``arrived`` is the share of all that was asked
     for; ``always``, ``sometimes``, ``never`` count clients by what arrived of theirs; ``failures``
@@ -71,15 +71,17 @@ class Costs:
         longest = dict.fromkeys((row.round for row in rounds), 0.0)
         for row in sent:
             longest[row.round] = max(longest[row.round], row.seconds)
-        airtime = [
-            longest[number] + (casts[number].seconds if number in casts else 0.0)
-            for number in longest
-        ]
-        listening = {n: cast.joules / max(cast.listeners, 1) for n, cast in casts.items()}
+        airtime = {
+            n: most + (casts[n].seconds if n in casts else 0.0) for n, most in longest.items()
+        }
+        beside = {n: cast.joules / max(cast.listeners, 1) for n, cast in casts.items()}
+        for step in (row for row in rows if isinstance(row, MaskingRow)):
+            airtime[step.round] += step.seconds
+            beside[step.round] += step.joules / max(step.sent, 1)
         took_part = [row for row in asked if row.status != "skipped"]
         spent = {row.client: 0.0 for row in asked}
         for row in took_part:
-            spent[row.client] += row.joules + row.compute_joules + listening[row.round]
+            spent[row.client] += row.joules + row.compute_joules + beside[row.round]
         shares: dict[int, list[bool]] = {}
         for row in asked:
             shares.setdefault(row.client, []).append(row.status == "delivered")
@@ -95,10 +97,10 @@ class Costs:
             upload_s=Spread.of([row.seconds for row in sent]),
             compute_s=Spread.of([row.compute_seconds for row in sent]),
             finish_s=Spread.of([row.compute_seconds + row.seconds for row in sent]),
-            airtime_s=Spread.of(airtime),
+            airtime_s=Spread.of([*airtime.values()]),
             round_s=Spread.of([row.seconds for row in rounds]),
             device_j=Spread.of(
-                [row.joules + row.compute_joules + listening[row.round] for row in took_part]
+                [row.joules + row.compute_joules + beside[row.round] for row in took_part]
             ),
             compute_j=Spread.of([row.compute_joules for row in took_part]),
             client_j=Spread.of([joules / max(len(rounds), 1) for joules in spent.values()]),

@@ -24,7 +24,7 @@ _NESTED = ("scores", "notes")
 
 
 class Ledger:
-    """An append-only file of rows; each has a key ``row``: broadcast, upload or round.
+    """An append-only file of rows; each has a key ``row`` with its kind.
 
     Holds nothing that differs between two runs of the same experiment, wall time in particular.
     """

@@ -96,7 +96,27 @@ class RoundRow:
     row: Literal["round"] = "round"
 
 
-LedgerRow = BroadcastRow | UploadRow | RoundRow
+@dataclass
+class MaskingRow:
+    """One step of a masked sum: what clients sent, and what the server answered.
+
+    ``sent`` clients did, and of ``arrived`` it was of use. Clients send at the same time, so
+    ``seconds`` are those of the slowest, and of the answer; ``joules`` are those of all.
+    """
+
+    round: int
+    step: Literal["keys", "shares", "unmasking"]
+    sent: int = 0
+    arrived: int = 0
+    uplink_bits: int = 0
+    downlink_bits: int = 0
+    seconds: float = 0.0
+    joules: float = 0.0
+    row: Literal["masking"] = "masking"
+
+
+LedgerRow = BroadcastRow | UploadRow | MaskingRow | RoundRow
+MessageRow = BroadcastRow | UploadRow | MaskingRow
 
 
 def as_dict(row: LedgerRow) -> dict[str, Any]:
@@ -105,9 +125,10 @@ def as_dict(row: LedgerRow) -> dict[str, Any]:
     return {"row": values["row"], **values}
 
 
-_KINDS: dict[str, type[BroadcastRow] | type[UploadRow] | type[RoundRow]] = {
+_KINDS: dict[str, type[LedgerRow]] = {
     "broadcast": BroadcastRow,
     "upload": UploadRow,
+    "masking": MaskingRow,
     "round": RoundRow,
 }
 

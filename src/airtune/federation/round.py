@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from airtune.federation.clock import Clock
 from airtune.federation.interface import Federation, Order, Reply
-from airtune.federation.records import BroadcastRow, RoundRow, UploadRow
+from airtune.federation.records import (
+    BroadcastRow,
+    MaskingRow,
+    MessageRow,
+    RoundRow,
+    UploadRow,
+)
 from airtune.methods.method import Method
 from airtune.methods.views import Delivery, State
 from airtune.radio.air import Air
@@ -20,7 +26,10 @@ from airtune.radio.cell import Cell, Links, granted_snr_hz
 from airtune.radio.compute import Passes, compute_joules, compute_seconds
 from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
-from airtune.wire import WireError, decode, encode
+from airtune.wire import Masked, WireError, decode, encode
+
+if TYPE_CHECKING:  # its libraries come with an extra
+    from airtune.federation.secure.rounds import SecureSums
 
 
 @dataclass
@@ -29,7 +38,7 @@ class Outcome:
 
     state: State
     plan: Plan
-    messages: list[BroadcastRow | UploadRow]
+    messages: list[MessageRow]
     totals: RoundRow
 
 
@@ -42,15 +51,16 @@ class RoundRunner:
         federation: Federation,
         cell: Cell,
         passes: Sequence[Passes],
+        sums: SecureSums | None = None,
     ) -> None:
-        """Set up; ``passes`` say what a token's arithmetic is.
+        """Set up; ``passes`` say what a token's arithmetic is, ``sums`` that uploads are masked.
 
         Client i has number i mod count of them, as it has of the models.
         """
         self.clock: Clock[UploadRow] = Clock()
         self._method, self._federation, self._cell = method, federation, cell
         self._air = Air(cell.config, cell.seed)
-        self._passes = passes
+        self._passes, self._sums = passes, sums
         self._weights = method.setup.examples / method.setup.examples.sum()
 
     def run(self, state: State, round: int) -> Outcome:
@@ -58,19 +68,25 @@ class RoundRunner:
         started = self.clock.now
         links = self._cell.links(round)
         plan = self._method.plan(state, links)
-        messages: list[BroadcastRow | UploadRow] = [
+        messages: list[MessageRow] = [
             UploadRow(round, client, "skipped", reason) for client, reason in plan.skipped.items()
         ]
         payloads: dict[int, Any] = {}
         if plan.grants:
             message = encode(self._method.broadcast(state, plan))
             cast, orders, missed = self._broadcast(message, plan, links)
-            replies = self._federation.exchange(orders)
+            masking = self._sums and self._sums.begin(orders, links, self.clock)
+            replies = self._federation.exchange(masking.orders if masking else orders)
+            replies = masking.masked(replies) if masking else replies
             uploads = [self._charge(reply, plan.grants[reply.client], links) for reply in replies]
             for upload in uploads:
                 upload.notes = {**plan.notes.get(upload.client, {}), **upload.notes}
             self._collect(uploads)
             payloads = self._open(replies, uploads, state)
+            if masking:
+                mean = masking.mean(payloads, uploads)
+                payloads = {c: self._method.accept(state, each) for c, each in mean.items()}
+                messages += masking.rows
             messages += [cast, *missed, *uploads]
         messages.sort(key=lambda row: row.client if isinstance(row, UploadRow) else -1)
         selector, had = self._method.setup.selector, state.get("average_rates")
@@ -176,16 +192,16 @@ class RoundRunner:
 
     def _decode(self, message: bytes, state: State) -> Any:
         payload = decode(message, self._method.uplink_shapes())
-        if not isinstance(payload, self._method.uplink_payload):
+        if not isinstance(payload, Masked if self._sums else self._method.uplink_payload):
             raise WireError(f"a {type(payload).__name__} payload is not what this method sends.")
         numbers = [each.reshape(-1) for each in payload.numbers()]
         # All at once: this is done for every upload, and bad ones are rare.
         if numbers and not bool(torch.isfinite(torch.cat(numbers)).all()):
             raise WireError("it holds numbers that are not finite.")
-        return self._method.accept(state, payload)
+        return payload if self._sums else self._method.accept(state, payload)
 
     def _deliveries(
-        self, messages: Sequence[BroadcastRow | UploadRow], payloads: dict[int, Any], plan: Plan
+        self, messages: Sequence[MessageRow], payloads: dict[int, Any], plan: Plan
     ) -> list[Delivery]:
         return [
             Delivery(
@@ -200,7 +216,7 @@ class RoundRunner:
             if isinstance(row, UploadRow)
         ]
 
-    def _gradient_norm(self, messages: Sequence[BroadcastRow | UploadRow]) -> float | None:
+    def _gradient_norm(self, messages: Sequence[MessageRow]) -> float | None:
         """Return the weighted mean over the clients that trained."""
         found = [
             (self._weights[row.client], row.gradient_norm)
@@ -216,19 +232,21 @@ class RoundRunner:
 def _totals(
     round: int,
     plan: Plan,
-    messages: Sequence[BroadcastRow | UploadRow],
+    messages: Sequence[MessageRow],
     delivered: int,
     seconds: float,
 ) -> RoundRow:
     uploads = [row for row in messages if isinstance(row, UploadRow)]
+    maskings = [row for row in messages if isinstance(row, MaskingRow)]
     losses = [row.loss for row in uploads if row.loss is not None]
     return RoundRow(
         round,
         asked=len(plan.grants) + len(plan.skipped),
         delivered=delivered,
         train_loss=float(np.mean(losses)) if losses else None,
-        uplink_bits=sum(row.bits for row in uploads),
-        downlink_bits=sum(row.bits for row in messages if isinstance(row, BroadcastRow)),
+        uplink_bits=sum(r.bits for r in uploads) + sum(r.uplink_bits for r in maskings),
+        downlink_bits=sum(r.bits for r in messages if isinstance(r, BroadcastRow))
+        + sum(r.downlink_bits for r in maskings),
         seconds=seconds,
         joules=sum(row.joules for row in messages) + sum(row.compute_joules for row in uploads),
     )

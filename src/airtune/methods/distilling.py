@@ -66,6 +66,7 @@ class Distilling(Method, ABC):
 
     needs_public = True
     own_models = True
+    why_not_summed = "its clients send what they know of public texts"
 
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError where nothing can be predicted in public texts."""

@@ -40,6 +40,7 @@ class FedDF(Method):
 
     Config: ClassVar[type[MethodConfig]] = FedDFConfig
     needs_public = True
+    why_not_summed = "its server learns from what each client's model says of public texts"
 
     @property
     def private(self) -> Sequence[str]:

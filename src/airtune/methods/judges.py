@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -26,6 +26,9 @@ class SendsJudges(FedProx):
 
     A client has them once its upload arrived: the server cannot know it otherwise.
     """
+
+    # What arrived is averaged, and who is in a masked sum is known.
+    why_not_summed: ClassVar[str | None] = None
 
     def start(self) -> State:
         """Return the server's state; learned rewards are in it, and who has them."""

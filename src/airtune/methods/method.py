@@ -70,6 +70,7 @@ class Method:
     judges: ClassVar[bool] = False
     # Whether messages are as long as what was learned makes them, so that a plan cannot know.
     sizes_vary: ClassVar[bool] = False
+    why_not_summed: ClassVar[str | None] = None  # why aggregate needs more than a sum of uploads
     # What upload returns and aggregate gets; anything else that arrives is refused on arrival.
     uplink_payload: ClassVar[type | tuple[type, ...]] = Dense
 

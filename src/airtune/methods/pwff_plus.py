@@ -59,6 +59,7 @@ class PwffPlus(Aligning):
     """
 
     Config: ClassVar[type[MethodConfig]] = PwffPlusConfig
+    why_not_summed = "its server draws a line through what clients of unlike preferences sent"
     uplink_payload: ClassVar[type | tuple[type, ...]] = Dense
 
     def __init__(self, config: Any, setup: Setup) -> None:

@@ -47,6 +47,7 @@ class SlicedLora(Method, ABC):
 
     Config: ClassVar[type[MethodConfig]] = SlicesConfig
     uplink_payload: ClassVar[type] = RankSlices
+    why_not_summed = "its server combines the components of each client by more than their sum"
     needs_products: ClassVar[bool] = False  # whether A alone, or B alone, is of no use
 
     def __init__(self, config: Any, setup: Setup) -> None:

@@ -58,6 +58,7 @@ class TopK(Method):
 
     Config: ClassVar[type[MethodConfig]] = TopKConfig
     uplink_payload: ClassVar[type] = SparseTensors
+    why_not_summed = "its clients choose which entries they send, each others"
 
     def __init__(self, config: Any, setup: Setup) -> None:
         """Raise UserError for adapters without factors of LoRA to choose entries of."""

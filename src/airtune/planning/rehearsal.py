@@ -54,7 +54,8 @@ def rehearse(experiment: Experiment, count: int, trains: bool = False) -> list[L
     With ``trains`` it is: a run's rounds without its evaluation. Raises UserError as a run would.
     """
     parts = build(experiment, learns=Learner if trains else Understudy)
-    runner = rounds(parts, parts.clients if trains else _Asked(parts.clients, parts.method))
+    clients = parts.clients if trains else _Asked(parts.clients, parts.method)
+    runner = rounds(parts, clients)
     state: State = parts.method.start()
     rows: list[LedgerRow] = []
     for number in range(1, min(count, experiment.train.rounds) + 1):

@@ -69,8 +69,10 @@ class Air:
         seconds = bits / rate
         return Downlink(seconds, self.config.receive_power_w * seconds, rate, heard)
 
-    def uplink(self, bits: int, links: Links, grant: Grant) -> Uplink:
+    def uplink(self, bits: int, links: Links, grant: Grant, draw: str = "arq") -> Uplink:
         """Send ``bits`` as granted; the outcome is a function of (seed, round, client) and these.
+
+        ``draw`` names the draw of lost packets, one for each message of a client in a round.
 
         On air ``bits / R`` seconds times the mean number of tries per packet, plus a delay for
         each pass of retransmissions; radiated power on air, circuit power throughout. In an
@@ -87,7 +89,7 @@ class Air:
             joules = once * (grant.power_w + config.circuit_power_w)
             return Uplink(False, "outage", once, joules, packets)
         q = float(self._packet_error(links, grant))
-        rng = generator(self.seed, "arq", links.round, grant.client)
+        rng = generator(self.seed, draw, links.round, grant.client)
         limit, combining = config.max_transmissions, config.combining
         arq = sample_arq(packets, q, limit, rng, combining, config.link_layer)
         on_air = once * arq.transmissions / max(packets, 1)

@@ -5,7 +5,9 @@ from airtune.wire.coded_logits import MOST_ENTRIES, CodedLogits, Reference
 from airtune.wire.container import WireError
 from airtune.wire.dense import Dense, ValueType
 from airtune.wire.entries import SparseTensors
+from airtune.wire.fixed_point import FixedPoint
 from airtune.wire.logits import SparseLogits, ValueBits, message_bits
+from airtune.wire.masked import Masked
 from airtune.wire.payload import Payload, Shapes, decode, encode
 from airtune.wire.rank_slices import RankSlices
 from airtune.wire.rounded import RoundedChanges
@@ -15,7 +17,9 @@ __all__ = [
     "CodedChanges",
     "CodedLogits",
     "Dense",
+    "FixedPoint",
     "Grid",
+    "Masked",
     "Payload",
     "RankSlices",
     "Reference",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from airtune.errors import UserError
-from airtune.federation.records import BroadcastRow, RoundRow, Status, UploadRow
+from airtune.federation.records import BroadcastRow, LedgerRow, RoundRow, Status, UploadRow
 from airtune.radio.air import Air
 from airtune.radio.cell import Cell
 from airtune.radio.grant import Grant
@@ -118,9 +118,7 @@ class Exchange:
         for row in self._rows:
             row.notes = {"message": self._kind} if self._kind else {}
 
-    def rows(
-        self, seconds: float, notes: Mapping[str, float]
-    ) -> list[BroadcastRow | UploadRow | RoundRow]:
+    def rows(self, seconds: float, notes: Mapping[str, float]) -> list[LedgerRow]:
         """Return the ledger's rows of a settled exchange that moved the clock by ``seconds``."""
         down = [] if self._cast is None else [self._cast]
         spent = sum(row.joules for row in down) + sum(row.joules for row in self._rows)

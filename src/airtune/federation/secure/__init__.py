@@ -1,0 +1,1 @@
+"""Sums of uploads of which the server sees no single one."""
