@@ -33,13 +33,14 @@ class Costs:
     """Costs of a round and of a device.
 
     ``upload_bits``, ``upload_s`` (on the air with repeats and their delays), ``compute_s`` and
-    ``finish_s`` (their sum) are over uploads that were sent; the others over rounds. ``airtime_s``
-    of a round is its broadcast, its longest upload, and what masks uploads; ``round_s`` has the
-    computing as well, and the wait for a deadline. ``device_j`` is over devices and rounds in which they took part:
-    ``compute_j`` of it is computing, the rest radio. ``client_j`` is a client's mean over all
-    rounds, over those that were ever asked. ``arrived`` is the share of all that was asked
-    for; ``always``, ``sometimes``, ``never`` count clients by what arrived of theirs; ``failures``
-    are the others by status, ``reasons`` those given, most frequent first.
+    ``finish_s`` (their sum) are over uploads that were sent; the others over rounds.
+    ``airtime_s`` of a round is its broadcast, its longest upload, and what masks uploads;
+    ``round_s`` has the computing as well, and the wait for a deadline. ``device_j`` is over
+    devices and rounds in which they took part: ``compute_j`` of it is computing, the rest radio.
+    ``client_j`` is a client's mean over all rounds, over those that were ever asked. ``arrived``
+    is the share of all that was asked for; ``always``, ``sometimes``, ``never`` count clients by
+    what arrived of theirs; ``failures`` are the others by status, ``reasons`` those given, most
+    frequent first.
     """
 
     rounds: int
