@@ -52,3 +52,12 @@ def check_sources(cell: CellConfig) -> None:
         )
     if cell.trace is not None and cell.ideal:
         raise ValueError("an ideal cell has no trace: leave one of them out")
+
+
+def check_errors(cell: CellConfig) -> None:
+    """Refuse curves of schemes where no schemes are used."""
+    if cell.packet_error == "bler" and cell.rate.law != "mcs":
+        raise ValueError(
+            "packet_error: bler is that of the modulation and coding scheme in use; set rate.law: "
+            "mcs, or give a number or waterfall"
+        )

@@ -11,10 +11,11 @@ import numpy as np
 from airtune.keyed import generator
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
-from airtune.radio.delivery import packet_error_rate, sample_arq
+from airtune.radio.delivery import Law, sample_arq
 from airtune.radio.grant import Grant
-from airtune.radio.rate import in_outage, occupied_hz, rate_bps
-from airtune.radio.units import Bools, Ints
+from airtune.radio.packet_errors import packet_errors, undecodable
+from airtune.radio.rate import in_outage, rate_bps
+from airtune.radio.units import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Air:
 
         On air ``bits / R`` seconds times the mean number of tries per packet, plus a delay for
         each pass of retransmissions; radiated power on air, circuit power throughout. In an
-        outage the payload is sent once, in vain.
+        outage the payload is sent once, in vain: the link carries less than the granted rate, or
+        with ``packet_error: bler`` next to no packet.
         """
         config = self.config
         if config.ideal:
@@ -83,31 +85,36 @@ class Air:
             return Uplink(False, "outage", 0.0, 0.0, 0)
         once = bits / grant.rate_bps
         packets = _packets(bits, config)
-        if self._fades_out(links, grant):
+        q, law = self._packet_errors(links, grant)
+        if self._fades_out(links, grant, q, law):
             joules = once * (grant.power_w + config.circuit_power_w)
             return Uplink(False, "outage", once, joules, packets)
-        q = float(self._packet_error(links, grant))
         rng = generator(self.seed, "arq", links.round, grant.client)
-        arq = sample_arq(packets, q, config.max_transmissions, rng, config.combining)
+        arq = sample_arq(packets, q, config.max_transmissions, rng, law)
         on_air = once * arq.transmissions / max(packets, 1)
         seconds = on_air + config.retransmission_delay_s * max(arq.tries - 1, 0)
         joules = on_air * grant.power_w + seconds * config.circuit_power_w
         status: Literal["delivered", "lost"] = "lost" if arq.lost else "delivered"
         return Uplink(not arq.lost, status, seconds, joules, arq.transmissions)
 
-    def _fades_out(self, links: Links, grant: Grant) -> bool:
-        snr_hz = links.snr_hz[grant.client] * grant.power_w / self.config.power_w
-        carried = rate_bps(grant.bandwidth_hz, snr_hz, self.config.rate)
+    def _fades_out(self, links: Links, grant: Grant, q: Floats, law: Law) -> bool:
+        config = self.config
+        snr_hz = links.snr_hz[grant.client] * grant.power_w / config.power_w
+        if in_outage(snr_hz, config.rate):
+            return True
+        if config.packet_error == "bler":
+            return bool(undecodable(q, law, config.max_transmissions))
+        carried = rate_bps(grant.bandwidth_hz, snr_hz, config.rate)
         # The slack forgives rounding between the granted and the recomputed rate.
-        too_slow = carried < grant.rate_bps * (1.0 - 1e-9)
-        return bool(too_slow | in_outage(snr_hz, self.config.rate))
+        return bool(carried < grant.rate_bps * (1.0 - 1e-9))
 
-    def _packet_error(self, links: Links, grant: Grant) -> float:
+    def _packet_errors(self, links: Links, grant: Grant) -> tuple[Floats, Law]:
         share = grant.power_w / self.config.power_w
-        planned = links.planned_snr_hz[grant.client] * share
-        width = occupied_hz(grant.bandwidth_hz, planned, self.config.rate)
-        mean_snr = links.mean_snr_hz[grant.client] * share / width
-        return float(packet_error_rate(self.config.packet_error, mean_snr))
+        planned, now, mean = (
+            snr_hz[grant.client] * share
+            for snr_hz in (links.planned_snr_hz, links.snr_hz, links.mean_snr_hz)
+        )
+        return packet_errors(self.config, grant.bandwidth_hz, planned, now, mean)
 
 
 def _packets(bits: int, config: CellConfig) -> int:

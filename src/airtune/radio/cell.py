@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from airtune.radio.bler import bler_curves
 from airtune.radio.config import CellConfig
 from airtune.radio.large_scale import LargeScale
 from airtune.radio.small_scale import SmallScale, likely_powers
@@ -46,12 +47,14 @@ class Cell:
     Placement, line of sight and shadowing last for the run unless clients move; fading moves on
     from round to round. Uplink and downlink share one gain (time-division reciprocity). The
     attributes are those of round 0. Raises ``UserError`` for positions or a trace that do not
-    match the clients.
+    match the clients, and for error curves that cannot be had.
     """
 
     def __init__(self, config: CellConfig, clients: int, seed: int) -> None:
         self.config = config
         self.seed = seed
+        if config.packet_error == "bler" and not config.ideal:
+            bler_curves(config.packet_bits)  # now, rather than in the middle of a round
         self._large_scale = LargeScale(config, clients, seed)
         self._small_scale = SmallScale(config, clients, seed)
         self._stated = stated(config, clients, seed)

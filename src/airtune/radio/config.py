@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from airtune.config import Config
-from airtune.radio.agreement import check_places, check_sources
+from airtune.radio.agreement import check_errors, check_places, check_sources
 from airtune.radio.compute import DEVICES, DeviceProfile
 from airtune.radio.delivery import Combining
 from airtune.radio.presets import PRESETS, resolve_cell, resolve_device
@@ -102,17 +102,25 @@ class CellConfig(Config):
     fade_margin_db: float = Field(
         10.0, ge=0, le=60, description="statistical: rates are planned this far below the mean"
     )
-    packet_error: Annotated[float, Field(ge=0, lt=1)] | Literal["waterfall"] = Field(
-        0.1, description="error rate of a packet (NR aims at 10 %), or its average-power curve"
+    packet_error: Annotated[float, Field(ge=0, lt=1)] | Literal["waterfall", "bler"] = Field(
+        0.1,
+        description="error rate of a packet (NR aims at 10 %); waterfall: its average-power curve; "
+        "bler: that of NR's scheme in use at its SNR, for rate.law mcs",
     )
-    packet_bits: int = Field(8448, ge=1, description="one packet; an NR code block by default")
+    packet_bits: int = Field(
+        8448,
+        ge=1,
+        description="one packet; an NR code block by default; bler takes the curves of 2,000 bits "
+        "for larger blocks too",
+    )
     max_transmissions: int | None = Field(
         None, ge=1, description="tries per packet; null repeats until delivered"
     )
     combining: Combining = Field(
         "none",
         description="none: a failed try is forgotten; chase: the copies of a packet add up, each "
-        "of them faded on its own, and packet_error is that of the first",
+        "of them faded on its own, and packet_error is that of the first; with bler all at the "
+        "round's SNR",
     )
     retransmission_delay_s: float = Field(
         0.008, ge=0, description="wait before a pass of retransmissions"
@@ -161,6 +169,7 @@ class CellConfig(Config):
     def _cross_check(self) -> CellConfig:
         check_places(self)
         check_sources(self)
+        check_errors(self)
         if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
             raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
         if self.allocation == "min-energy" and self.deadline_s is None:

@@ -8,6 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr, bdtrik
 
+from airtune.radio.copies import (
+    copies_error,
+    copies_failure,
+    copies_likely_tries,
+    copies_safe_packets,
+    copies_transmissions,
+)
 from airtune.radio.harq import (
     chase_error,
     chase_failure,
@@ -19,6 +26,8 @@ from airtune.radio.units import Floats, from_db
 
 # What a receiver does with copies that failed: forget them, or add them up (harq.py).
 Combining = Literal["none", "chase"]
+# And how it is counted: copies that add up at an SNR that is known are listed (copies.py).
+Law = Literal["none", "chase", "copies"]
 
 _WATERFALL_SNR = float(from_db(0.023))
 
@@ -54,36 +63,41 @@ def packet_error_rate(setting: float | str, mean_snr: ArrayLike) -> Floats:
 
 
 def expected_transmissions(
-    q: ArrayLike, max_transmissions: int | None, combining: Combining = "none"
+    q: ArrayLike, max_transmissions: int | None, law: Law = "none"
 ) -> Floats:
     """Return the mean number of tries per packet, ``(1 - q^N) / (1 - q)``, N may be endless."""
     q = np.asarray(q, dtype=np.float64)
-    if combining == "chase":
+    if law == "copies":
+        return copies_transmissions(q, max_transmissions)
+    if law == "chase":
         return chase_transmissions(q, max_transmissions)
     return (1.0 - residual_loss(q, max_transmissions)) / (1.0 - q)
 
 
-def failure(tries: ArrayLike, q: ArrayLike, combining: Combining = "none") -> Floats:
-    """Return the chance that ``tries`` tries of a packet all fail, ``q^n`` without combining."""
-    if combining == "chase":
+def failure(tries: ArrayLike, q: ArrayLike, law: Law = "none") -> Floats:
+    """Return the chance that ``tries`` tries of a packet all fail, ``q^n`` without combining.
+
+    Under the law ``copies`` here and below q is [..., copies], the failures of 1, 2 ... copies.
+    """
+    if law == "copies":
+        return copies_failure(tries, q)
+    if law == "chase":
         return chase_failure(tries, q)
     return np.asarray(np.power(np.asarray(q, dtype=np.float64), np.asarray(tries)))
 
 
-def residual_loss(
-    q: ArrayLike, max_transmissions: int | None, combining: Combining = "none"
-) -> Floats:
+def residual_loss(q: ArrayLike, max_transmissions: int | None, law: Law = "none") -> Floats:
     """Return the chance that a packet exhausts its N tries; 0 without a limit."""
     if max_transmissions is None:
-        return np.zeros_like(np.asarray(q, dtype=np.float64))
-    return failure(max_transmissions, q, combining)
+        return np.zeros(np.shape(q)[:-1] if law == "copies" else np.shape(q))
+    return failure(max_transmissions, q, law)
 
 
 def expected_passes(
     packets: ArrayLike,
     q: ArrayLike,
     max_transmissions: int | None,
-    combining: Combining = "none",
+    law: Law = "none",
 ) -> Floats:
     """Return the mean number of tries of the unluckiest of ``packets``, 0 for no packet.
 
@@ -93,9 +107,9 @@ def expected_passes(
     """
     packets = np.asarray(packets, dtype=np.float64)
     limit = _ENDLESS if max_transmissions is None else max_transmissions
-    total = np.where(packets > 0, 1.0, 0.0) * np.ones_like(np.asarray(q, dtype=np.float64))
+    total = np.where(packets > 0, 1.0, 0.0) * failure(0, q, law)
     for tries in range(1, limit):
-        happens = -np.expm1(packets * np.log1p(-np.minimum(failure(tries, q, combining), _SURE)))
+        happens = -np.expm1(packets * np.log1p(-np.minimum(failure(tries, q, law), _SURE)))
         total = total + happens
         if (happens < 1e-12).all():
             break
@@ -104,34 +118,36 @@ def expected_passes(
 
 def sample_arq(
     packets: int,
-    q: float,
+    q: float | Floats,
     max_transmissions: int | None,
     rng: np.random.Generator,
-    combining: Combining = "none",
+    law: Law = "none",
 ) -> Arq:
     """Draw what sending ``packets`` packets takes when each is repeated until it gets through.
 
     Each pass repeats what the one before left over, a binomial draw; a message is lost only if a
     packet exhausts its tries. Without a limit and without combining the repeats are negative
-    binomial; chase combining makes them Poisson.
+    binomial; chase combining makes them Poisson. Under ``copies`` q is [copies].
     """
     pending, total, tries = packets, 0, 0
     limit = _ENDLESS if max_transmissions is None else max_transmissions
     while pending and tries < limit:
         total += pending
         tries += 1
-        error = float(chase_error(tries, q)) if combining == "chase" else q
-        pending = int(rng.binomial(pending, error))
+        pending = int(rng.binomial(pending, _error(tries, q, law)))
     return Arq(total, tries, pending > 0)
 
 
-def safe_packets(transmissions: ArrayLike, q: ArrayLike, combining: Combining = "none") -> Floats:
+def safe_packets(transmissions: ArrayLike, q: ArrayLike, law: Law = "none") -> Floats:
     """Return how many packets ``transmissions`` tries deliver in 999 of 1000 cases.
 
     The 0.1 % quantile of Binomial(transmissions, 1 - q); exact, fractions included, for q = 0.
     """
     tries = np.maximum(np.asarray(transmissions, dtype=np.float64), 0.0)
-    if combining == "chase":
+    if law == "copies":
+        first = np.asarray(q)[..., 0]
+        return np.where(first > 0, copies_safe_packets(tries, q, _UNLUCKY), tries)
+    if law == "chase":
         safe = chase_safe_packets(np.minimum(tries, _COUNTABLE), q, _UNLUCKY)
         return np.where(np.asarray(q) > 0, safe, tries)
     whole = np.minimum(np.floor(tries), _COUNTABLE).astype(np.int64)
@@ -147,7 +163,7 @@ def likely_tries(
     packets: ArrayLike,
     q: ArrayLike,
     max_transmissions: int | None,
-    combining: Combining = "none",
+    law: Law = "none",
 ) -> Floats:
     """Return tries that the unluckiest of ``packets`` exceeds once in a thousand messages.
 
@@ -155,8 +171,17 @@ def likely_tries(
     (DERIVED).
     """
     limit = _ENDLESS if max_transmissions is None else max_transmissions
-    if combining == "chase":
+    if law == "copies":
+        return np.minimum(copies_likely_tries(packets, q, _UNLUCKY), limit)
+    if law == "chase":
         return np.minimum(chase_likely_tries(np.maximum(packets, 1.0), q, _UNLUCKY), limit)
     q = np.clip(q, 1e-300, 1.0 - 1e-12)
     depth = np.ceil(np.log(np.maximum(packets, 1.0) / _UNLUCKY) / -np.log(q))
     return np.clip(depth, 1.0, limit)
+
+
+def _error(attempt: int, q: float | Floats, law: Law) -> float:
+    """Return the chance that try number ``attempt`` fails if all before it did."""
+    if law == "none":
+        return float(q)
+    return float(copies_error(attempt, q) if law == "copies" else chase_error(attempt, q))

@@ -9,7 +9,8 @@ SNR in the mean, and to a Gamma variable with n degrees, so that (DERIVED)
 
 and a packet's repeats are Poisson(x). For small q this is x^n / n!, the product of the error rates
 of tries with 1, 2 ... n times the SNR. Ours: a number q is taken for such an outage. Where the SNR
-is known and errors are noise alone, a second copy would help still more.
+is known and errors are noise alone, a second copy helps still more: copies.py has that law, which
+takes the curves of bler.py.
 """
 
 from __future__ import annotations

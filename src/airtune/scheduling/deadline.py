@@ -6,8 +6,9 @@ import numpy as np
 
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
-from airtune.radio.delivery import likely_tries, packet_error_rate, safe_packets
-from airtune.radio.rate import in_outage, occupied_hz, rate_bps
+from airtune.radio.delivery import likely_tries, safe_packets
+from airtune.radio.packet_errors import packet_errors
+from airtune.radio.rate import in_outage, rate_bps
 from airtune.radio.units import Bools, Floats, Ints
 from airtune.scheduling.power import least_energy_w, least_power_w
 
@@ -26,12 +27,13 @@ def bits_by_deadline(
     if config.deadline_s is None:
         return np.full(clients.size, np.inf)
     left = np.maximum(config.deadline_s - compute, 0.0)
-    width = occupied_hz(share, links.planned_snr_hz[clients] * dimmed, config.rate)
-    q = packet_error_rate(config.packet_error, links.mean_snr_hz[clients] * dimmed / width)
+    planned_hz = links.planned_snr_hz[clients] * dimmed
+    mean_hz = links.mean_snr_hz[clients] * dimmed
+    q, law = packet_errors(config, share, planned_hz, planned_hz, mean_hz)
     packets = rate * left / config.packet_bits
-    passes = likely_tries(packets, q, config.max_transmissions, config.combining) - 1.0
-    left = np.maximum(left - passes * config.retransmission_delay_s * (q > 0), 0.0)
-    packets = safe_packets(rate * left / config.packet_bits, q, config.combining)
+    passes = likely_tries(packets, q, config.max_transmissions, law) - 1.0
+    left = np.maximum(left - passes * config.retransmission_delay_s, 0.0)
+    packets = safe_packets(rate * left / config.packet_bits, q, law)
     return np.floor(packets * config.packet_bits)
 
 
