@@ -98,6 +98,20 @@ def test_safe_packets_against_the_exact_quantile(name, tries):
     assert not fits(found + more)
 
 
+def test_copies_that_help_never_promise_less_than_none():
+    for name in ("usual", "short"):
+        tries = np.arange(2000.0)
+        together = safe_packets(tries, np.tile(LAWS[name], (2000, 1)), "copies")
+        alone = safe_packets(tries, np.full(2000, LAWS[name][0]))
+        assert (together >= alone).all()
+        assert together[-1] > 1.005 * alone[-1]
+
+
+def test_a_link_without_a_chance_delivers_nothing():
+    assert safe_packets([0.0, 1.0, 1e6], 1.0).tolist() == [0.0, 0.0, 0.0]
+    assert safe_packets([0.0, 1.0, 1e6], np.ones((3, 4)), "copies").tolist() == [0.0, 0.0, 2e5]
+
+
 def test_rare_failures_cost_no_packet():
     # One packet in a thousand messages: whatever is sent at once fits.
     assert safe_packets([1.0, 7.0], [[1e-5], [1e-5]], "copies").tolist() == [1.0, 7.0]

@@ -145,13 +145,17 @@ def safe_packets(transmissions: ArrayLike, q: ArrayLike, law: Law = "none") -> F
     """
     tries = np.maximum(np.asarray(transmissions, dtype=np.float64), 0.0)
     if law == "copies":
-        first = np.asarray(q)[..., 0]
-        return np.where(first > 0, copies_safe_packets(tries, q, _UNLUCKY), tries)
+        q = np.asarray(q, dtype=np.float64)
+        first, alone = q[..., 0], safe_packets(tries, q[..., 0])
+        together = np.where(first > 0, copies_safe_packets(tries, q, _UNLUCKY), tries)
+        # Where no later try fails more often than the first, what is safe alone is so together.
+        eased = (q[..., 1:] <= q[..., :-1] * first[..., None]).all(-1)
+        return np.where(eased, np.maximum(alone, together), together)
     if law == "chase":
         safe = chase_safe_packets(np.minimum(tries, _COUNTABLE), q, _UNLUCKY)
         return np.where(np.asarray(q) > 0, safe, tries)
     whole = np.minimum(np.floor(tries), _COUNTABLE).astype(np.int64)
-    success = 1.0 - np.asarray(q)
+    success = 1.0 - np.minimum(q, _SURE)  # or the quantile of no chance at all is no number
     # scipy.stats has this quantile ready, but takes a third of a second to import.
     above = np.ceil(bdtrik(_UNLUCKY, whole, success))
     below = np.maximum(above - 1.0, 0.0)
