@@ -11,10 +11,11 @@ import numpy as np
 from airtune.keyed import generator
 from airtune.radio.cell import Links, granted_snr_hz
 from airtune.radio.config import CellConfig
-from airtune.radio.delivery import packet_error_rate, sample_arq
+from airtune.radio.delivery import Law, sample_arq
 from airtune.radio.grant import Grant
-from airtune.radio.rate import in_outage, occupied_hz, rate_bps
-from airtune.radio.units import Bools, Ints
+from airtune.radio.packet_errors import packet_errors, undecodable
+from airtune.radio.rate import in_outage, rate_bps
+from airtune.radio.units import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Air:
 
         On air ``bits / R`` seconds times the mean number of tries per packet, plus a delay for
         each pass of retransmissions; radiated power on air, circuit power throughout. In an
-        outage the payload is sent once, in vain.
+        outage the payload is sent once, in vain: the link carries less than the granted rate, or
+        with ``packet_error: bler`` next to no packet.
         """
         config = self.config
         if config.ideal:
@@ -83,34 +85,39 @@ class Air:
             return Uplink(False, "outage", 0.0, 0.0, 0)
         once = bits / grant.rate_bps
         packets = _packets(bits, config)
-        if self._fades_out(links, grant):
+        planned, now, mean = self._snr_hz(links, grant)
+        q, law = packet_errors(config, grant.bandwidth_hz, planned, now, mean)
+        if self._fades_out(now, grant, q, law):
             joules = once * (grant.power_w + config.circuit_power_w)
             return Uplink(False, "outage", once, joules, packets)
-        q = float(self._packet_error(links, grant))
         rng = generator(self.seed, "arq", links.round, grant.client)
-        limit, combining = config.max_transmissions, config.combining
-        arq = sample_arq(packets, q, limit, rng, combining, config.link_layer)
+        arq = sample_arq(packets, q, config.max_transmissions, rng, law, config.link_layer)
         on_air = once * arq.transmissions / max(packets, 1)
         seconds = on_air + config.retransmission_delay_s * max(arq.tries - 1, 0)
         joules = on_air * grant.power_w + seconds * config.circuit_power_w
         status: Literal["delivered", "lost"] = "lost" if arq.lost else "delivered"
         return Uplink(not arq.lost, status, seconds, joules, arq.transmissions)
 
-    def _fades_out(self, links: Links, grant: Grant) -> bool:
-        snr_hz = (
-            granted_snr_hz(links, grant, self.config.rate) * grant.power_w / self.config.power_w
-        )
-        carried = rate_bps(grant.bandwidth_hz, snr_hz, self.config.rate)
-        # The slack forgives rounding between the granted and the recomputed rate.
-        too_slow = carried < grant.rate_bps * (1.0 - 1e-9)
-        return bool(too_slow | in_outage(snr_hz, self.config.rate))
+    def _snr_hz(self, links: Links, grant: Grant) -> tuple[float, float, float]:
+        """Return P g / (N0 F) in Hz of a grant: as planned with, as it is, and over all fading.
 
-    def _packet_error(self, links: Links, grant: Grant) -> float:
-        share = grant.power_w / self.config.power_w
-        planned = links.planned_snr_hz[grant.client] * share
-        width = occupied_hz(grant.bandwidth_hz, planned, self.config.rate)
-        mean_snr = links.mean_snr_hz[grant.client] * share / width
-        return float(packet_error_rate(self.config.packet_error, mean_snr))
+        Blocks are given away one by one only where they are known: those are as planned with.
+        """
+        dimmed = grant.power_w / self.config.power_w
+        now = granted_snr_hz(links, grant, self.config.rate)
+        planned = links.planned_snr_hz[grant.client] if grant.blocks is None else now
+        mean = links.mean_snr_hz[grant.client]
+        return float(planned) * dimmed, now * dimmed, float(mean) * dimmed
+
+    def _fades_out(self, snr_hz: float, grant: Grant, q: Floats, law: Law) -> bool:
+        config = self.config
+        if in_outage(snr_hz, config.rate):
+            return True
+        if config.packet_error == "bler":
+            return bool(undecodable(q, law, config.max_transmissions))
+        carried = rate_bps(grant.bandwidth_hz, snr_hz, config.rate)
+        # The slack forgives rounding between the granted and the recomputed rate.
+        return bool(carried < grant.rate_bps * (1.0 - 1e-9))
 
 
 def _packets(bits: int, config: CellConfig) -> int:

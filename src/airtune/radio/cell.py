@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from airtune.radio.bler import bler_curves
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
 from airtune.radio.large_scale import LargeScale
@@ -69,7 +70,8 @@ class Cell:
     from round to round. Uplink and downlink share one gain (time-division reciprocity). The
     attributes are those of round 0. ``sharing`` clients divide the band in a round, all by
     default; with a delay spread links stand for blocks at the equal share of so many. Raises
-    ``UserError`` for positions or a trace that do not match the clients.
+    ``UserError`` for positions or a trace that do not match the clients, and for error curves that
+    cannot be had.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Cell:
     ) -> None:
         self.config = config
         self.seed = seed
+        if config.packet_error == "bler" and not config.ideal:
+            bler_curves(config.packet_bits)  # now, rather than in the middle of a round
         self._large_scale = LargeScale(config, clients, seed)
         self._small_scale = SmallScale(config, clients, seed)
         self._selective = Selective(config, clients, seed) if config.delay_spread_ns else None

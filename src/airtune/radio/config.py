@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from airtune.config import Config
-from airtune.radio.agreement import check_deadline, check_places, check_selectivity, check_sources
+from airtune.radio.agreement import (
+    check_deadline,
+    check_errors,
+    check_places,
+    check_selectivity,
+    check_sources,
+    check_spectrum,
+)
 from airtune.radio.compute import DEVICES, DeviceProfile
 from airtune.radio.delivery import Combining, LinkLayer
 from airtune.radio.presets import PRESETS, resolve_cell, resolve_device
@@ -108,17 +115,25 @@ class CellConfig(Config):
     fade_margin_db: float = Field(
         10.0, ge=0, le=60, description="statistical: rates are planned this far below the mean"
     )
-    packet_error: Annotated[float, Field(ge=0, lt=1)] | Literal["waterfall"] = Field(
-        0.1, description="error rate of a packet (NR aims at 10 %), or its average-power curve"
+    packet_error: Annotated[float, Field(ge=0, lt=1)] | Literal["waterfall", "bler"] = Field(
+        0.1,
+        description="error rate of a packet (NR aims at 10 %); waterfall: its average-power curve; "
+        "bler: that of NR's scheme in use at its SNR, for rate.law mcs",
     )
-    packet_bits: int = Field(8448, ge=1, description="one packet; an NR code block by default")
+    packet_bits: int = Field(
+        8448,
+        ge=1,
+        description="one packet; an NR code block by default; bler takes the curves of 2,000 bits "
+        "for larger blocks too",
+    )
     max_transmissions: int | None = Field(
         None, ge=1, description="tries per packet; null repeats until delivered"
     )
     combining: Combining = Field(
         "none",
         description="none: a failed try is forgotten; chase: the copies of a packet add up, each "
-        "of them faded on its own, and packet_error is that of the first",
+        "of them faded on its own, and packet_error is that of the first; with bler all at the "
+        "round's SNR",
     )
     link_layer: LinkLayer = Field(
         "unacknowledged",
@@ -185,20 +200,9 @@ class CellConfig(Config):
         check_places(self)
         check_sources(self)
         check_selectivity(self)
-        if self.snr_db is not None and not -50 <= self.snr_db[0] <= self.snr_db[1] <= 100:
-            raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
+        check_errors(self)
         check_deadline(self)
-        if self.allocation == "min-energy" and self.rate.law == "mcs":
-            raise ValueError(
-                "allocation min-energy knows the least energy of Shannon's law only; leave "
-                "rate.law out, or divide by min-max-delay"
-            )
-        narrowest = min(self.bandwidth_hz, self.broadcast_hz)
-        if narrowest < self.rate.resource_block_hz:
-            raise ValueError(
-                f"a bandwidth of {narrowest:g} Hz is narrower than one resource block "
-                f"({self.rate.resource_block_hz:g} Hz)"
-            )
+        check_spectrum(self)
         return self
 
     @property

@@ -72,9 +72,9 @@ def allocate(
         block_snr_hz = links.block_snr_hz(clients)
 
     def grants(link: Floats, share: Floats, dimmed: Floats) -> tuple[Floats, Floats]:
-        rate = rate_bps(share, link * dimmed, config.rate)
-        there = clients[active]
-        return rate, bits_by_deadline(links, there, rate, share, compute[active], config, dimmed)
+        planned, mean = link * dimmed, links.mean_snr_hz[clients[active]] * dimmed
+        bits = bits_by_deadline(planned, mean, share, compute[active], config)
+        return rate_bps(share, planned, config.rate), bits
 
     while active.size:
         wanted, link = np.full(active.size, np.inf), snr_hz[active]
