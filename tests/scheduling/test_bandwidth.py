@@ -1,13 +1,17 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps
 from airtune.scheduling.bandwidth import (
     best_snr_shares,
     equal_shares,
+    lifted,
+    longest_fitting,
     max_min_rate,
     min_max_delay,
 )
@@ -179,3 +183,44 @@ def test_rates_rise_with_bandwidth_and_with_power(bandwidth_hz, snr_hz, more, wh
     rate = float(rate_bps(bandwidth_hz, snr_hz, model))
     assert rate_bps(more * bandwidth_hz, snr_hz, model) >= rate * (1 - 1e-12)
     assert rate_bps(bandwidth_hz, more * snr_hz, model) >= rate * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_lifted_shares_fill_the_band_and_leave_nobody_below_its_least(seed):
+    rng = np.random.default_rng(seed)
+    share, least = rng.dirichlet(np.ones(8)), rng.dirichlet(np.ones(8)) * rng.uniform(0.2, 1.0)
+    found = lifted(share, least, 1.0)
+    c = brentq(lambda c: np.maximum(least, c * share).sum() - 1.0, 0.0, 1.0)
+    assert found == pytest.approx(np.maximum(least, c * share))
+    assert (lifted(least, least, least.sum()) == least).all()
+    tight = lifted(share, least, least.sum())
+    assert tight == pytest.approx(least, rel=1e-9)
+    assert (tight >= least).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lifted_shares_by_snr_have_the_largest_sum_of_rates_that_leaves_the_least(seed):
+    rng = np.random.default_rng(seed)
+    snr_hz, least = 20e6 * 10 ** rng.uniform(0, 2, 4), 20e6 * rng.dirichlet(np.ones(4)) * 0.7
+    share = lifted(best_snr_shares(snr_hz, 20e6), least, 20e6)
+    found = minimize(
+        lambda x: -rate_bps(x * 20e6, snr_hz, SHANNON).sum() / 1e8,
+        least / 20e6 + 0.075,
+        method="SLSQP",
+        bounds=[(each / 20e6, 1.0) for each in least],
+        constraints=[{"type": "eq", "fun": lambda x: 1.0 - x.sum()}],
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert (share > least * (1 + 1e-9)).any() and (share == least).any()
+    assert rate_bps(share, snr_hz, SHANNON).sum() >= -1e8 * found.fun * (1 - 1e-7)
+
+
+def test_those_who_need_least_fit_in_the_largest_number():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        needed = rng.exponential(size=7)
+        fits = longest_fitting(needed, 2.0)
+        sets = itertools.chain.from_iterable(itertools.combinations(needed, n) for n in range(8))
+        assert fits.sum() == max(len(some) for some in sets if sum(some) <= 2.0)
+        assert needed[fits].sum() <= 2.0
+    assert longest_fitting(np.array([2, 1, 2, 1]), 4).tolist() == [True, True, False, True]

@@ -12,10 +12,12 @@ from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
 from airtune.radio.rate import rate_bps
-from airtune.radio.units import Floats, Ints
+from airtune.radio.units import Bools, Floats, Ints
 from airtune.scheduling.bandwidth import (
     best_snr_shares,
     equal_shares,
+    lifted,
+    longest_fitting,
     max_min_rate,
     min_max_delay,
 )
@@ -23,6 +25,7 @@ from airtune.scheduling.blocks import min_max_blocks
 from airtune.scheduling.deadline import (
     bits_by_deadline,
     least_energy_powers_w,
+    least_shares_hz,
     out_of_reach,
     too_late,
 )
@@ -45,9 +48,11 @@ def allocate(
 
     ``payload_bits`` (what a client means to send), ``smallest_bits`` (its least useful payload)
     and ``compute_seconds`` are scalars or aligned with ``clients``. Clients out of reach are
-    skipped. With a deadline, so is the client farthest from its smallest payload, and the
-    spectrum is divided anew, until all who remain can send theirs. ``divide`` is a scheduler's own
-    rule instead of ``config.allocation``.
+    skipped. Where the division leaves somebody short of its smallest payload by the deadline, as
+    many are served as can be, those first who need the fewest hertz for it, and nobody gets less
+    than that. With equal shares and a scheduler's own division, which leave no such choice, the one
+    farthest from its smallest payload is skipped and the spectrum divided anew, until none is
+    short. ``divide`` is a scheduler's own rule instead of ``config.allocation``.
     """
     clients = np.asarray(clients, dtype=np.int64)
     order = np.argsort(clients)
@@ -71,19 +76,31 @@ def allocate(
         there = clients[active]
         return rate, bits_by_deadline(links, there, rate, share, compute[active], config, dimmed)
 
+    ordered = divide is None and config.allocation != "equal"
+    least: Floats | None = None  # hertz that those need who are to be served, [active]
     while active.size:
         wanted = np.full(active.size, np.inf)
         if divide is not None:
             share, wanted = divide(clients[active])
         else:
-            share = _shares(payload[active], snr_hz[active], compute[active], config)
+            share = _shares(payload[active], snr_hz[active], compute[active], config, least)
         dimmed = np.ones(active.size)
         rate, bits = grants(share, dimmed)
-        if (bits >= smallest[active]).all():
+        late = bits < smallest[active]
+        if not late.any():
             break
-        worst = int(np.argmin(bits / np.maximum(smallest[active], 1.0)))
-        skipped[int(clients[active[worst]])] = too_late(smallest[active[worst]])
-        active = np.delete(active, worst)
+        served = np.ones(active.size, dtype=np.bool_)
+        if not ordered:
+            served[np.argmin(bits / np.maximum(smallest[active], 1.0))] = False
+        elif least is None:
+            there = clients[active]
+            least = least_shares_hz(links, there, smallest[active], compute[active], config)
+            served = _affordable(least, config)
+        else:
+            # Rounding alone comes here: the neediest of those that it leaves short.
+            served[np.argmax(np.where(late, least, -1.0))] = False
+        skipped.update({int(clients[k]): too_late(smallest[k]) for k in active[~served]})
+        active, least = active[served], None if least is None else least[served]
     if divide is None and config.allocation == "min-energy" and active.size:
         power = least_energy_powers_w(
             links, clients[active], share, payload[active], compute[active], config
@@ -109,16 +126,33 @@ def allocate(
     return Plan(links.round, granted, dict(sorted(skipped.items())))
 
 
-def _shares(payload: Floats, snr_hz: Floats, compute: Floats, config: CellConfig) -> Floats:
-    """Return what ``config.allocation`` gives each client, in Hz."""
+def _shares(
+    payload: Floats, snr_hz: Floats, compute: Floats, config: CellConfig, least: Floats | None
+) -> Floats:
+    """Return what ``config.allocation`` gives each client, in Hz, and no less than ``least``."""
     band, model = config.bandwidth_hz, config.rate
     if config.allocation == "equal":
         return equal_shares(snr_hz.size, band)
     if config.allocation == "resource-blocks":
-        given = min_max_blocks(payload, snr_hz, compute, config.blocks, model)
+        fewest = 1 if least is None else _blocks(least, config)
+        given = min_max_blocks(payload, snr_hz, compute, config.blocks, model, fewest)
         return np.asarray(given * model.resource_block_hz)
     if config.allocation == "max-min-rate":
-        return max_min_rate(snr_hz, band, model)
-    if config.allocation == "max-sum-rate":
-        return best_snr_shares(snr_hz, band)
-    return min_max_delay(payload, snr_hz, compute, band, model)[0]
+        share = max_min_rate(snr_hz, band, model)
+    elif config.allocation == "max-sum-rate":
+        share = best_snr_shares(snr_hz, band)
+    else:
+        share = min_max_delay(payload, snr_hz, compute, band, model)[0]
+    return share if least is None else lifted(share, least, band)
+
+
+def _affordable(least: Floats, config: CellConfig) -> Bools:
+    """Return whom the spectrum can serve that needs ``least`` hertz each, [n]."""
+    if config.allocation == "resource-blocks":
+        return longest_fitting(_blocks(least, config), config.blocks)
+    return longest_fitting(least, config.bandwidth_hz)
+
+
+def _blocks(least: Floats, config: CellConfig) -> Ints:
+    """Return the whole resource blocks that have ``least`` hertz, at least one each."""
+    return np.maximum(np.ceil(least / config.rate.resource_block_hz), 1.0).astype(np.int64)

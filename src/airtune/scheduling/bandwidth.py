@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps, rate_slope
-from airtune.radio.units import Floats, from_db
+from airtune.radio.units import Bools, Floats, Ints, from_db
 
 _STEPS = 40  # of Newton's method, which takes about seven
 
@@ -96,6 +96,37 @@ def best_snr_shares(snr_hz: Floats, bandwidth_hz: float) -> Floats:
     Strong links get nearly everything. Every ``snr_hz`` must be positive.
     """
     return np.asarray(bandwidth_hz * snr_hz / snr_hz.sum())
+
+
+def lifted(share_hz: Floats, least_hz: Floats, bandwidth_hz: float) -> Floats:
+    """Return ``max(least_k, c share_k)`` in Hz, [n], with the c that fills the band.
+
+    What of a division, as it is or in proportion, leaves nobody below the least. With shares by
+    SNR it is still the one of the largest sum of rates (DERIVED: all who are above their least have
+    the same slope). ``least_hz`` must fit into the band, shares be positive.
+    """
+    if (share_hz >= least_hz).all():
+        return share_hz
+    ratio = least_hz / share_hz
+    order = np.argsort(ratio, kind="stable")
+    own = share_hz[order].cumsum()
+    others = least_hz.sum() - least_hz[order].cumsum()
+    # The hertz taken when c reaches each client's ratio, from which on it has more than its least.
+    taken = ratio[order] * own + others
+    last = max(int(np.searchsorted(taken, bandwidth_hz, side="right")) - 1, 0)
+    c = (bandwidth_hz - others[last]) / own[last]
+    return np.asarray(np.maximum(least_hz, c * share_hz))
+
+
+def longest_fitting(needed: Floats | Ints, available: float) -> Bools:
+    """Return who can be served, [n], if those who need least are served first.
+
+    As many as possible: no set of more has a smaller sum (DERIVED, by exchange). Ties by index.
+    """
+    order = np.argsort(needed, kind="stable")
+    fits = np.zeros(len(needed), dtype=np.bool_)
+    fits[order[: int(np.searchsorted(needed[order].cumsum(), available, side="right"))]] = True
+    return fits
 
 
 def _slack(model: RateModel) -> float:

@@ -7,11 +7,12 @@ import numpy as np
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
 from airtune.radio.delivery import likely_tries, packet_error_rate, safe_packets
-from airtune.radio.rate import in_outage, occupied_hz, rate_bps
+from airtune.radio.rate import bandwidth_for_rate_hz, in_outage, occupied_hz, rate_bps
 from airtune.radio.units import Bools, Floats, Ints
 from airtune.scheduling.power import least_energy_w, least_power_w
 
 _HALVINGS = 50  # of the ratio of the largest rate to the least
+_NEAR = 1e-6  # shares that are no further apart are as good as one
 
 
 def bits_by_deadline(
@@ -55,6 +56,37 @@ def out_of_reach(
     for client, least in zip(heard[late], smallest[~unheard][late], strict=True):
         found[int(client)] = too_late(least)
     return found
+
+
+def least_shares_hz(
+    links: Links, clients: Ints, smallest: Floats, compute: Floats, config: CellConfig
+) -> Floats:
+    """Return the least share in Hz with which ``smallest`` bits arrive by the deadline, [n].
+
+    Repeats included: at least what :func:`bandwidth_for_rate_hz` says of the bits in the time that
+    is left, at most the whole band, and between them where :func:`bits_by_deadline` has enough, by
+    bisection. The clients must be in reach (:func:`out_of_reach`).
+    """
+    snr_hz, deadline_s = links.planned_snr_hz[clients], config.deadline_s
+    if deadline_s is None:
+        return np.zeros(clients.size)
+
+    def enough(share: Floats) -> Bools:
+        rate = rate_bps(share, snr_hz, config.rate)
+        bits = bits_by_deadline(links, clients, rate, share, compute, config)
+        return np.asarray(bits >= smallest, dtype=np.bool_)
+
+    rate = smallest / np.maximum(deadline_s - compute, 1e-12)
+    high = np.full(clients.size, config.bandwidth_hz)
+    low = np.minimum(bandwidth_for_rate_hz(rate, snr_hz, config.rate), high)
+    # Without errors that is all, but for rounding.
+    least = np.minimum(low * (1.0 + 1e-9), high)
+    high = np.where(enough(least), least, high)
+    while (high > low * (1.0 + _NEAR)).any():
+        middle = np.sqrt(low * high)
+        fits = enough(middle)
+        low, high = np.where(fits, low, middle), np.where(fits, middle, high)
+    return high
 
 
 def too_late(smallest_bits: float) -> str:
