@@ -15,8 +15,8 @@ from airtune.radio.rate import rate_bps
 from airtune.radio.units import Bools, Floats, Ints
 from airtune.scheduling.bandwidth import (
     best_snr_shares,
+    bounded,
     equal_shares,
-    lifted,
     longest_fitting,
     max_min_rate,
     min_max_delay,
@@ -29,6 +29,7 @@ from airtune.scheduling.deadline import (
     out_of_reach,
     too_late,
 )
+from airtune.scheduling.goodput import widest_useful_hz
 from airtune.scheduling.plan import Plan
 
 # Maps clients [n] to their shares in Hz and to the bits that each of them is to send, both [n].
@@ -50,9 +51,11 @@ def allocate(
     and ``compute_seconds`` are scalars or aligned with ``clients``. Clients out of reach are
     skipped. Where the division leaves somebody short of its smallest payload by the deadline, as
     many are served as can be, those first who need the fewest hertz for it, and nobody gets less
-    than that. With equal shares and a scheduler's own division, which leave no such choice, the one
-    farthest from its smallest payload is skipped and the spectrum divided anew, until none is
-    short. ``divide`` is a scheduler's own rule instead of ``config.allocation``.
+    than that. Nobody gets more than is of use where packet errors grow with bandwidth.
+
+    With equal shares and a scheduler's own division, ``divide`` instead of ``config.allocation``,
+    there is no such choice: the client farthest from its smallest payload is skipped and the
+    spectrum divided anew, until none is short.
     """
     clients = np.asarray(clients, dtype=np.int64)
     order = np.argsort(clients)
@@ -67,7 +70,7 @@ def allocate(
         return Plan(links.round, free, {})
 
     snr_hz = links.planned_snr_hz[clients]
-    # Who fails with the whole spectrum fails with any share: this spares divisions below.
+    # Who fails alone in the band fails with any share: this spares divisions below.
     skipped = out_of_reach(links, clients, smallest, compute, config)
     active = np.flatnonzero([int(client) not in skipped for client in clients])
 
@@ -78,12 +81,16 @@ def allocate(
 
     ordered = divide is None and config.allocation != "equal"
     least: Floats | None = None  # hertz that those need who are to be served, [active]
+    most = np.full(active.size, np.inf)
+    if config.packet_error == "waterfall":
+        most = widest_useful_hz(links, clients[active], config)
     while active.size:
         wanted = np.full(active.size, np.inf)
         if divide is not None:
             share, wanted = divide(clients[active])
         else:
-            share = _shares(payload[active], snr_hz[active], compute[active], config, least)
+            bounds = np.zeros(active.size) if least is None else least, most
+            share = _shares(payload[active], snr_hz[active], compute[active], config, *bounds)
         dimmed = np.ones(active.size)
         rate, bits = grants(share, dimmed)
         late = bits < smallest[active]
@@ -100,7 +107,8 @@ def allocate(
             # Rounding alone comes here: the neediest of those that it leaves short.
             served[np.argmax(np.where(late, least, -1.0))] = False
         skipped.update({int(clients[k]): too_late(smallest[k]) for k in active[~served]})
-        active, least = active[served], None if least is None else least[served]
+        active, most = active[served], most[served]
+        least = None if least is None else least[served]
     if divide is None and config.allocation == "min-energy" and active.size:
         power = least_energy_powers_w(
             links, clients[active], share, payload[active], compute[active], config
@@ -127,15 +135,17 @@ def allocate(
 
 
 def _shares(
-    payload: Floats, snr_hz: Floats, compute: Floats, config: CellConfig, least: Floats | None
-) -> Floats:
-    """Return what ``config.allocation`` gives each client, in Hz, and no less than ``least``."""
+    payload: Floats, snr_hz: Floats, compute: Floats, config: CellConfig,
+    least: Floats, most: Floats,
+) -> Floats:  # fmt: skip
+    """Return what ``config.allocation`` gives each client, in Hz, within the bounds [n] in Hz."""
     band, model = config.bandwidth_hz, config.rate
     if config.allocation == "equal":
         return equal_shares(snr_hz.size, band)
     if config.allocation == "resource-blocks":
-        fewest = 1 if least is None else _blocks(least, config)
-        given = min_max_blocks(payload, snr_hz, compute, config.blocks, model, fewest)
+        whole = np.maximum(np.floor(most / model.resource_block_hz), 1.0)
+        bounds = _blocks(least, config), whole
+        given = min_max_blocks(payload, snr_hz, compute, config.blocks, model, *bounds)
         return np.asarray(given * model.resource_block_hz)
     if config.allocation == "max-min-rate":
         share = max_min_rate(snr_hz, band, model)
@@ -143,7 +153,7 @@ def _shares(
         share = best_snr_shares(snr_hz, band)
     else:
         share = min_max_delay(payload, snr_hz, compute, band, model)[0]
-    return share if least is None else lifted(share, least, band)
+    return bounded(share, least, most, band)
 
 
 def _affordable(least: Floats, config: CellConfig) -> Bools:

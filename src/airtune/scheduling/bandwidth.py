@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps, rate_slope
 from airtune.radio.units import Bools, Floats, Ints, from_db
@@ -29,10 +30,11 @@ def min_max_delay(
 
     minimise  max_k ( t_k + s_k / r_k(b_k) )   subject to  sum b_k <= B
 
-    Bisection on the finish time with the closed-form inverse of the rate inside. All finish
-    together, unless a client's power, not its share, is what holds it back: then the others
-    divide the spectrum that it cannot use. Every ``snr_hz`` must be positive. Newton's method
-    finds the root beforehand, so that the bisection asks only next to it: same bytes, less time.
+    Each packet is sent once: repeats are left out. Bisection on the finish time with the
+    closed-form inverse of the rate inside. All finish together, unless a client's power, not its
+    share, is what holds it back: then the others divide the spectrum that it cannot use. Every
+    ``snr_hz`` must be positive. Newton's method finds the root beforehand, so that the bisection
+    asks only next to it: same bytes, less time.
     """
     bits = np.broadcast_to(np.maximum(payload_bits, 1.0), snr_hz.shape)
     start = np.broadcast_to(np.asarray(compute_seconds, dtype=np.float64), snr_hz.shape)
@@ -71,7 +73,7 @@ def min_max_delay(
     width = shares(late) if found is None else found
     if not np.isfinite(width).all():
         width = equal
-    # More spectrum never slows a client, so what is left over goes to all in proportion.
+    # More spectrum never lowers a rate, so what is left over goes to all in proportion.
     width = width * (bandwidth_hz / width.sum())
     return width, start + bits / rate_bps(width, snr_hz, model)
 
@@ -98,24 +100,27 @@ def best_snr_shares(snr_hz: Floats, bandwidth_hz: float) -> Floats:
     return np.asarray(bandwidth_hz * snr_hz / snr_hz.sum())
 
 
-def lifted(share_hz: Floats, least_hz: Floats, bandwidth_hz: float) -> Floats:
-    """Return ``max(least_k, c share_k)`` in Hz, [n], with the c that fills the band.
+def bounded(share_hz: Floats, least_hz: Floats, most_hz: Floats, bandwidth_hz: float) -> Floats:
+    """Return ``min(max(c share_k, least_k), most_k)`` in Hz, [n], with the c that fills the band.
 
-    What of a division, as it is or in proportion, leaves nobody below the least. With shares by
-    SNR it is still the one of the largest sum of rates (DERIVED: all who are above their least have
-    the same slope). ``least_hz`` must fit into the band, shares be positive.
+    What of a division leaves nobody below the least or above the most, as it is or in proportion.
+    With shares by SNR it is still the one of the largest sum of rates (DERIVED: all between their
+    bounds have the same slope). ``least_hz`` must fit into the band, shares be positive; all get
+    the most if that fits.
     """
-    if (share_hz >= least_hz).all():
+    if ((share_hz >= least_hz) & (share_hz <= most_hz)).all():
         return share_hz
-    ratio = least_hz / share_hz
-    order = np.argsort(ratio, kind="stable")
-    own = share_hz[order].cumsum()
-    others = least_hz.sum() - least_hz[order].cumsum()
-    # The hertz taken when c reaches each client's ratio, from which on it has more than its least.
-    taken = ratio[order] * own + others
-    last = max(int(np.searchsorted(taken, bandwidth_hz, side="right")) - 1, 0)
-    c = (bandwidth_hz - others[last]) / own[last]
-    return np.asarray(np.maximum(least_hz, c * share_hz))
+    most_hz = np.minimum(most_hz, bandwidth_hz)
+    if least_hz.sum() >= bandwidth_hz:
+        return least_hz
+    if most_hz.sum() <= bandwidth_hz:
+        return most_hz
+
+    def excess(c: float) -> float:
+        return float(np.clip(c * share_hz, least_hz, most_hz).sum() / bandwidth_hz - 1.0)
+
+    c = brentq(excess, 0.0, float((most_hz / share_hz).max()), xtol=1e-15, rtol=1e-14)
+    return np.asarray(np.clip(c * share_hz, least_hz, most_hz))
 
 
 def longest_fitting(needed: Floats | Ints, available: float) -> Bools:

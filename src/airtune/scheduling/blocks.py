@@ -19,10 +19,13 @@ def min_max_blocks(
     blocks: int,
     model: RateModel,
     least: ArrayLike = 1,
+    most: ArrayLike | None = None,
 ) -> Ints:
     """Return how many of ``blocks`` each client gets, [n], so that the last finishes first.
 
-    minimise  max_k ( t_k + s_k / r_k(m_k block) )   subject to  sum m_k <= M, m_k >= least, whole
+    minimise  max_k ( t_k + s_k / r_k(m_k block) )   subject to  sum m_k <= M
+
+    with whole m_k from ``least`` to ``most``, [n] or one for all; None is no bound but M.
 
     Bisection on the finish time T: by then client k is done with ``ceil(b_k / block)`` blocks, b_k
     being the bandwidth that its rate needs. Exact for every rate that never falls with bandwidth,
@@ -30,9 +33,9 @@ def min_max_blocks(
     as its power holds it back, gets what it can use, and T is that of the others. Blocks that are
     left over go to whom they help, the latest first; those that help nobody stay.
 
-    A block is ``model.resource_block_hz`` wide, every link equally good on all of them, and the
-    sum of ``least`` ([n] or one for all, at least 1) within ``blocks``. Raises ValueError if there
-    are fewer blocks than clients.
+    A block is ``model.resource_block_hz`` wide, every link equally good on all of them; ``least``
+    is at least 1 and its sum within ``blocks``. Raises ValueError if there are fewer blocks than
+    clients.
     """
     count = snr_hz.size
     if blocks < count:
@@ -47,8 +50,9 @@ def min_max_blocks(
     if count == 0:
         return given
     # More than the fewest blocks of its highest rate are of no use to anybody.
-    everything = np.full(count, blocks)
-    most = division.needed(division.finish(everything), given, everything)
+    all_of_them = np.full(count, blocks)
+    bound = all_of_them if most is None else np.clip(most, given, blocks).astype(np.int64)
+    most = division.needed(division.finish(bound), given, bound)
     while True:
         given = division.earliest(given, most, blocks)
         now, left = division.finish(given), blocks - given.sum()

@@ -9,6 +9,7 @@ from airtune.radio.config import CellConfig
 from airtune.radio.delivery import likely_tries, packet_error_rate, safe_packets
 from airtune.radio.rate import bandwidth_for_rate_hz, in_outage, occupied_hz, rate_bps
 from airtune.radio.units import Bools, Floats, Ints
+from airtune.scheduling.goodput import widest_useful_hz
 from airtune.scheduling.power import least_energy_w, least_power_w
 
 _HALVINGS = 50  # of the ratio of the largest rate to the least
@@ -39,17 +40,17 @@ def bits_by_deadline(
 def out_of_reach(
     links: Links, clients: Ints, smallest: Floats, compute: Floats, config: CellConfig
 ) -> dict[int, str]:
-    """Return who can send nothing of use even over the whole band, with the reason.
+    """Return who can send nothing of use even alone in the band, with the reason.
 
-    In outage, or computing and the ``smallest`` [n] bits do not meet the deadline. Nobody is in an
-    ideal cell.
+    In outage, or computing and the ``smallest`` [n] bits do not meet the deadline over as much of
+    the band as is of use. Nobody is in an ideal cell.
     """
     if config.ideal:
         return {}
     unheard = in_outage(links.planned_snr_hz[clients], config.rate)
     found = {int(client): "outage" for client in clients[unheard]}
     heard = clients[~unheard]
-    whole = np.full(heard.size, config.bandwidth_hz)
+    whole = widest_useful_hz(links, heard, config)
     rate = rate_bps(whole, links.planned_snr_hz[heard], config.rate)
     bits = bits_by_deadline(links, heard, rate, whole, compute[~unheard], config)
     late = bits < smallest[~unheard]
@@ -64,8 +65,8 @@ def least_shares_hz(
     """Return the least share in Hz with which ``smallest`` bits arrive by the deadline, [n].
 
     Repeats included: at least what :func:`bandwidth_for_rate_hz` says of the bits in the time that
-    is left, at most the whole band, and between them where :func:`bits_by_deadline` has enough, by
-    bisection. The clients must be in reach (:func:`out_of_reach`).
+    is left, at most as much of the band as is of use, and between them by bisection on whether
+    :func:`bits_by_deadline` has enough. The clients must be in reach (:func:`out_of_reach`).
     """
     snr_hz, deadline_s = links.planned_snr_hz[clients], config.deadline_s
     if deadline_s is None:
@@ -77,7 +78,7 @@ def least_shares_hz(
         return np.asarray(bits >= smallest, dtype=np.bool_)
 
     rate = smallest / np.maximum(deadline_s - compute, 1e-12)
-    high = np.full(clients.size, config.bandwidth_hz)
+    high = widest_useful_hz(links, clients, config)
     low = np.minimum(bandwidth_for_rate_hz(rate, snr_hz, config.rate), high)
     # Without errors that is all, but for rounding.
     least = np.minimum(low * (1.0 + 1e-9), high)
