@@ -16,6 +16,9 @@ from airtune.radio.grant import Grant
 from airtune.radio.rate import in_outage, occupied_hz, rate_bps
 from airtune.radio.units import Bools, Ints
 
+# The slack forgives rounding between a planned rate and the recomputed one.
+_ROUNDED = 1.0 - 1e-9
+
 
 @dataclass(frozen=True)
 class Downlink:
@@ -55,19 +58,27 @@ class Air:
     def downlink(self, bits: int, links: Links, listeners: Ints) -> Downlink:
         """Broadcast ``bits`` at the rate of the worst listener that can be reached at all.
 
-        ``seconds = bits / r(B_down, min snr_hz)``. Errors of single packets are left out: at the
-        worst listener's rate, everybody else has SNR to spare.
+        ``seconds = bits / r(B_down, min snr_hz)`` over SNRs as the server knows them: with
+        statistical CSI the mean less the fade margin, and who fades below the rate has not heard.
+        Errors of single packets are left out: at the worst listener's rate, everybody else has
+        SNR to spare.
         """
-        if self.config.ideal:
+        config = self.config
+        if config.ideal:
             return Downlink(0.0, 0.0, math.inf, np.ones(len(listeners), dtype=np.bool_))
         snr_hz = links.downlink_snr_hz[listeners]
-        heard = ~in_outage(snr_hz, self.config.rate)
-        if not heard.any():
-            return Downlink(0.0, 0.0, 0.0, heard)
-        worst = snr_hz[heard].min()
-        rate = float(rate_bps(self.config.broadcast_hz, worst, self.config.rate))
+        heard = ~in_outage(snr_hz, config.rate)
+        planned, reached = snr_hz, heard
+        if config.csi == "statistical":
+            planned = self._downlink_over_uplink() * links.planned_snr_hz[listeners]
+            reached = ~in_outage(planned, config.rate)
+        if not reached.any():
+            return Downlink(0.0, 0.0, 0.0, np.zeros_like(heard))
+        rate = float(rate_bps(config.broadcast_hz, planned[reached].min(), config.rate))
+        if config.csi == "statistical":
+            heard &= rate_bps(config.broadcast_hz, snr_hz, config.rate) >= rate * _ROUNDED
         seconds = bits / rate
-        return Downlink(seconds, self.config.receive_power_w * seconds, rate, heard)
+        return Downlink(seconds, config.receive_power_w * seconds, rate, heard)
 
     def uplink(self, bits: int, links: Links, grant: Grant) -> Uplink:
         """Send ``bits`` as granted; the outcome is a function of (seed, round, client) and these.
@@ -95,11 +106,16 @@ class Air:
         status: Literal["delivered", "lost"] = "lost" if arq.lost else "delivered"
         return Uplink(not arq.lost, status, seconds, joules, arq.transmissions)
 
+    def _downlink_over_uplink(self) -> float:
+        """Return the ratio of the SNRs of a link, whose gain is the same both ways."""
+        config = self.config
+        down = config.base_station_power_w / config.client_noise_w_per_hz
+        return down / (config.power_w / config.noise_w_per_hz)
+
     def _fades_out(self, links: Links, grant: Grant) -> bool:
         snr_hz = links.snr_hz[grant.client] * grant.power_w / self.config.power_w
         carried = rate_bps(grant.bandwidth_hz, snr_hz, self.config.rate)
-        # The slack forgives rounding between the granted and the recomputed rate.
-        too_slow = carried < grant.rate_bps * (1.0 - 1e-9)
+        too_slow = carried < grant.rate_bps * _ROUNDED
         return bool(too_slow | in_outage(snr_hz, self.config.rate))
 
     def _packet_error(self, links: Links, grant: Grant) -> float:
