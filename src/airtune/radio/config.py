@@ -56,7 +56,8 @@ class CellConfig(Config):
     shadowing_map: bool = Field(
         False,
         description="sight and shadowing belong to places, so near clients have similar ones; "
-        "else each client has its own; always so where clients move",
+        "else each client has its own; always so where clients move; places 192 or more "
+        "decorrelation distances apart may have those of nearer ones",
     )
     decorrelation_m: float | None = Field(
         None,
