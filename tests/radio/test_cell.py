@@ -77,6 +77,25 @@ def test_ideal_links_are_infinite():
     assert np.isinf(links.snr_hz).all() and np.isinf(links.planned_snr_hz).all()
 
 
+@pytest.mark.parametrize("path_loss", ["log-distance", "free-space", "umi"])
+def test_walls_leave_no_fixed_path(path_loss):
+    """Rician clients indoors fade as Rayleigh ones do, whatever the model knows of sight."""
+    config = CellConfig(
+        path_loss=path_loss, indoor_fraction=0.5, shadowing_db=0.0, rician_k_db=15.0
+    )
+    links = Cell(config, 20_000, seed=0).links(1)
+    power = links.gain / links.mean_gain
+    assert links.indoors.mean() == pytest.approx(0.5, abs=0.02)
+    assert not (links.indoors & links.line_of_sight).any()
+    assert power[links.indoors].std() == pytest.approx(1.0, abs=0.05)
+    outside = ~links.indoors & (links.line_of_sight | (path_loss != "umi"))
+    k = 10**1.5
+    assert power[outside].std() == pytest.approx(np.sqrt(1 + 2 * k) / (1 + k), abs=0.02)
+    likely = likely_snr_hz(config, links, np.arange(200), 500) / links.mean_snr_hz[:200, None]
+    assert likely[links.indoors[:200]].std() == pytest.approx(1.0, abs=0.02)
+    assert likely[outside[:200]].std() < 0.3
+
+
 def test_an_snr_of_one_value_is_its_own_mean():
     config = CellConfig(snr_db=(7.0, 7.0))
     links = Cell(config, 4, seed=0).links(2)

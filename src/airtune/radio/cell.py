@@ -24,6 +24,7 @@ class Links:
     ``mean_gain`` has path loss and shadowing, ``gain`` the fading as well (both linear). The
     ``snr_hz`` fields are P g / (N0 F) in Hz: ``snr_hz`` as the uplink is, ``mean_snr_hz`` averaged
     over fading, ``planned_snr_hz`` as the server believes it, ``downlink_snr_hz`` of the broadcast.
+    ``indoors`` are those behind walls.
     """
 
     round: int
@@ -35,6 +36,7 @@ class Links:
     mean_snr_hz: Floats
     planned_snr_hz: Floats
     downlink_snr_hz: Floats
+    indoors: Bools
 
     def __len__(self) -> int:
         return self.distance_m.size
@@ -69,7 +71,7 @@ class Cell:
         per_gain = config.power_w / config.noise_w_per_hz
         if self._stated is None:
             mean_gain = around.mean_gain
-            gain = mean_gain * self._small_scale.power(round, around.line_of_sight)
+            gain = mean_gain * self._small_scale.power(round, around.line_of_sight, around.indoors)
         else:
             mean_gain = self._stated.mean_snr_hz() / per_gain
             gain = self._stated.snr_hz(round) / per_gain
@@ -86,6 +88,7 @@ class Cell:
             mean_snr_hz=mean_snr_hz,
             planned_snr_hz=snr_hz if config.csi == "perfect" else margin * mean_snr_hz,
             downlink_snr_hz=config.base_station_power_w / config.client_noise_w_per_hz * gain,
+            indoors=around.indoors,
         )
 
 
@@ -102,11 +105,13 @@ def likely_snr_hz(config: CellConfig, links: Links, clients: Ints, count: int) -
     elif config.snr_db is not None:
         powers = uniform_powers(config.snr_db, count)
     else:
-        powers = likely_powers(config, links.line_of_sight[clients], count)
+        seen, indoors = links.line_of_sight[clients], links.indoors[clients]
+        powers = likely_powers(config, seen, indoors, count)
     return np.asarray(links.mean_snr_hz[clients, None] * powers)
 
 
 def _ideal(round: int, distance_m: Floats) -> Links:
     one = np.ones_like(distance_m)
     perfect = np.full_like(one, np.inf)
-    return Links(round, distance_m, one > 0, one, one, perfect, perfect, perfect, perfect)
+    snrs = perfect, perfect, perfect, perfect
+    return Links(round, distance_m, one > 0, one, one, *snrs, one < 0)

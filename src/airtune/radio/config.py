@@ -65,7 +65,8 @@ class CellConfig(Config):
         description="of shadowing, exp(-distance / this); null is the path-loss model's own",
     )
     fading: Literal["rayleigh", "rician", "nakagami", "none"] = Field(
-        "rician", description="small-scale fading; rician is rayleigh for clients out of sight"
+        "rician",
+        description="small-scale fading; rician is rayleigh for clients out of sight or indoors",
     )
     rician_k_db: float = Field(9.0, ge=-20, le=40, description="fixed path over scattered power")
     nakagami_m: float = Field(2.0, ge=0.5, le=100, description="nakagami: 1 is rayleigh")

@@ -27,11 +27,15 @@ from airtune.radio.units import Bools, Floats, Ints, from_db
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Distance (m), sight and mean gain (linear) of every client; arrays are ``[clients]``."""
+    """Distance (m), sight, mean gain (linear) of every client, and who is behind walls.
+
+    Arrays are ``[clients]``.
+    """
 
     distance_m: Floats
     line_of_sight: Bools
     mean_gain: Floats
+    indoors: Bools
 
 
 class LargeScale:
@@ -80,7 +84,7 @@ class LargeScale:
         else:
             spread_db = np.full(distance.size, config.shadowing_db)
         shadow_db = self._variates.shadowing_db(spread_db, where, places)
-        return Surroundings(distance, seen, from_db(-loss_db - shadow_db))
+        return Surroundings(distance, seen, from_db(-loss_db - shadow_db), where == INDOORS)
 
 
 def _reach_m(config: CellConfig) -> float:
