@@ -45,7 +45,9 @@ class CellConfig(Config):
     pause_s: float = Field(0.0, ge=0, description="random-waypoint: rest at each point")
     path_loss: PathLossName = Field("umi", description="mean attenuation over distance")
     log_distance_exponent: float = Field(3.76, gt=0, le=10, description="of log-distance")
-    log_distance_reference_db: float = Field(128.1, description="log-distance: loss at the next")
+    log_distance_reference_db: float = Field(
+        128.1, ge=0, le=300, description="log-distance: loss at the next"
+    )
     log_distance_reference_m: float = Field(1000.0, gt=0, description="log-distance: its distance")
     indoor_fraction: float = Field(
         0.0, ge=0, le=1, description="of clients, behind walls of glass and concrete"
@@ -61,7 +63,7 @@ class CellConfig(Config):
     )
     decorrelation_m: float | None = Field(
         None,
-        gt=0,
+        ge=0.1,
         description="of shadowing, exp(-distance / this); null is the path-loss model's own",
     )
     fading: Literal["rayleigh", "rician", "nakagami", "none"] = Field(

@@ -46,7 +46,7 @@ class RateModel(Config):
     min_snr_db: float = Field(
         -5.0, ge=-30, le=30, description="below this SNR nothing is decoded, so power is kept dense"
     )
-    resource_block_hz: float = Field(180e3, gt=0, description="smallest piece of spectrum")
+    resource_block_hz: float = Field(180e3, ge=1e3, description="smallest piece of spectrum")
 
     @model_validator(mode="after")
     def _one_law(self) -> RateModel:
