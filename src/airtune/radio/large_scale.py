@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from airtune.keyed import generator
 from airtune.radio.config import CellConfig
 from airtune.radio.fading import shadowing_db
-from airtune.radio.indoors import indoors
+from airtune.radio.indoors import DEEPEST_M, DEEPEST_RURAL_M, indoors
 from airtune.radio.path_loss import (
     IN_SIGHT,
     INDOORS,
@@ -50,8 +50,9 @@ class LargeScale:
         self._config = config
         self._model = path_loss_model(config)
         self._placement = Placement(config, clients, seed)
+        deepest_m = DEEPEST_RURAL_M if config.path_loss == "rma" else DEEPEST_M
         self._indoors = (
-            indoors(config.indoor_fraction, config.carrier_ghz, clients, seed)
+            indoors(config.indoor_fraction, config.carrier_ghz, clients, seed, deepest_m)
             if config.indoor_fraction > 0.0
             else None
         )
