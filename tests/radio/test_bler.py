@@ -11,7 +11,7 @@ from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.radio import bler, mcs
 from airtune.radio.air import Air
-from airtune.radio.cell import Cell
+from airtune.radio.cell import Cell, granted_snr_hz
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
 from airtune.radio.packet_errors import packet_errors
@@ -180,8 +180,7 @@ def test_plans_and_draws_agree_where_the_server_knows_the_link(table):
     )]  # fmt: skip
     dB = 10 * np.log10(links.snr_hz / width)
     assert errors[known] == near(np.clip(0.5 + 0.2 * (scheme - 5 - dB), 0.0, 1.0)[known])
-    air = Air(config, 0)
-    sent = [air._snr_hz(links, granted(config, links, c, 1e5)) for c in range(200)]
+    sent = [granted_snr_hz(links, granted(config, links, c, 1e5), config) for c in range(200)]
     drawn = [packet_errors(config, 1e5, *snr_hz)[0] for snr_hz in sent]
     assert np.array_equal(np.array(drawn), errors)
 
@@ -244,7 +243,7 @@ def test_spread_over_the_band_a_packet_has_the_effective_snr(table):
     clients = np.flatnonzero(links.snr_hz > 2e5)
     assert clients.size > 50
     for client in clients:
-        planned, now, mean = Air(config, 0)._snr_hz(links, granted(config, links, client, 1e5))
+        planned, now, mean = granted_snr_hz(links, granted(config, links, client, 1e5), config)
         assert planned == now == links.snr_hz[client]
         assert mean == links.mean_snr_hz[client]
         error, _ = packet_errors(config, 1e5, planned, now, mean)
@@ -264,7 +263,7 @@ def test_on_blocks_of_its_own_a_packet_is_at_the_threshold_of_its_scheme(table):
     plan = allocate(links, np.arange(8), 1e6, 0.0, 0.0, config)
     below = 0
     for client, grant in plan.grants.items():
-        snr_hz = Air(config, 0)._snr_hz(links, grant)
+        snr_hz = granted_snr_hz(links, grant, config)
         assert snr_hz[0] == snr_hz[1] != links.snr_hz[client]
         error, _ = packet_errors(config, grant.bandwidth_hz, *snr_hz)
         blocks = links.block_snr_hz(np.array([client]))[0, list(grant.blocks)]
