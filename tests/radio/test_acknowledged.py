@@ -18,11 +18,18 @@ from airtune.radio.delivery import (
     sample_arq,
 )
 from airtune.radio.grant import Grant
+from airtune.radio.harq import chase_failures
 from airtune.radio.rate import rate_bps
 from airtune.scheduling.allocate import allocate
 
 AM = "acknowledged"
 ERRORS = np.array([0.0, 0.01, 0.3, 0.6, 0.95])
+# Failures of one, two ... copies together: a usual link, a short code, a deep fade.
+COPIES = {
+    "usual": [0.08, 1e-5, 0.0],
+    "short": [0.45, 0.02, 1e-4],
+    "faded": [1.0, 1.0, 0.97, 0.4, 0.01, 0.0],
+}
 
 
 def tries_of_packets(q, cycle, packets, seed=0):
@@ -51,6 +58,14 @@ def overrun(chances, packets, tries):
         total = np.convolve(total, power)[: tries + 1] if left & 1 else total
         power, left = np.convolve(power, power)[: tries + 1], left >> 1
     return 1.0 - total.sum()
+
+
+def exact_copies(failures, cycle, longest):
+    """Return Pr(a packet takes n tries) where so many copies fail together, N at a time."""
+    listed = np.array([1.0, *failures, *np.zeros(cycle)])
+    n = np.arange(longest + 1)
+    fails = listed[cycle] ** (n // cycle) * listed[n % cycle]
+    return np.concatenate([[0.0], fails[:-1] - fails[1:]])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
@@ -103,7 +118,7 @@ def test_cumulants_and_failures_are_those_of_fades_that_add_up(q, limit):
         chance = float(failure(most, q, "chase", limit))
         error = 4 * np.sqrt(chance * (1 - chance) / packets)
         assert np.mean(tries > most) == pytest.approx(chance, abs=error)
-    mean, variance, third = renewed_cumulants(q, limit)
+    mean, variance, third = renewed_cumulants(chase_failures(q, limit), limit)
     assert tries.mean() == pytest.approx(1 + mean, abs=4 * tries.std() / np.sqrt(packets))
     chances, n = exact_tries(q, limit, 4000), np.arange(4001)
     for order, cumulant in ((2, variance), (3, third)):
@@ -123,8 +138,72 @@ def test_sampled_messages_have_the_means_of_the_formulas(q, limit, combining):
     expected = float(expected_passes(60, q, limit, combining, AM))
     assert passes.mean() == pytest.approx(expected, abs=4 * passes.std() / np.sqrt(2000))
     if combining == "chase":
-        _, variance, _ = renewed_cumulants(q, limit)
+        _, variance, _ = renewed_cumulants(chase_failures(q, limit), limit)
         assert totals.var() == pytest.approx(60 * variance, rel=0.15)
+
+
+def test_copies_at_a_known_snr_by_hand():
+    # A cycle of two takes 1.4 tries and delivers with 0.9; then 1, F_1, F_2, F_2 F_1, F_2^2.
+    failures = [0.4, 0.1, 0.0]
+    assert expected_transmissions(failures, 2, "copies", AM) == pytest.approx(1.4 / 0.9)
+    fails = [1, 0.4, 0.1, 0.04, 0.01, 0.004]
+    assert failure(np.arange(6), failures, "copies", 2) == pytest.approx(fails)
+    assert residual_loss(failures, 2, "copies", AM) == 0.0
+    # Three tries always deliver, and with one there is nothing to add up.
+    for end in (3, 7, None):
+        assert expected_transmissions(failures, end, "copies", AM) == pytest.approx(1.5)
+    assert expected_transmissions(failures, 1, "copies", AM) == pytest.approx(1 / 0.6)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_the_laws_renew_themselves_alike(limit):
+    # Copies that fail together as faded ones do are those: one law written as the other.
+    q = ERRORS[1:]
+    listed = chase_failures(q, limit)
+    for find in (
+        lambda *how: expected_transmissions(*how, AM),
+        lambda *how: expected_passes(50, *how, AM),
+        lambda *how: likely_tries(50.0, *how, AM),
+    ):
+        assert np.array_equal(find(listed, limit, "copies"), find(q, limit, "chase"))
+    for one, fails in zip(q, listed, strict=True):
+        draws = [
+            sample_arq(80, errors, limit, np.random.default_rng(7), law, AM)
+            for errors, law in ((one, "chase"), (fails, "copies"))
+        ]
+        assert draws[0] == draws[1] and not draws[0].lost
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 8])
+@pytest.mark.parametrize("name", COPIES)
+def test_safe_packets_of_copies_are_those_of_the_exact_distribution(name, limit):
+    failures = COPIES[name]
+    chances = exact_copies(failures, limit, 1000)
+    for tries in (5, 20, 100, 1000):
+        packets = int(safe_packets(float(tries), failures, limit, "copies", AM))
+        assert overrun(chances, packets, tries) <= 1.05e-3
+        assert overrun(chances, packets + 3, tries) > 1e-3 or packets + 3 > tries
+    many = safe_packets([10.5, 3.0], [[0.0, 0.0], [1e-5, 0.0]], limit, "copies", AM)
+    assert many.tolist() == [10.5, 3.0]
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_sampled_copies_have_the_means_of_the_formulas(name):
+    failures, limit = np.array(COPIES[name]), 4
+    rng = np.random.default_rng(2)
+    draws = [sample_arq(60, failures, limit, rng, "copies", AM) for _ in range(300)]
+    assert not any(draw.lost for draw in draws)
+    n = np.arange(4001)
+    exact = exact_copies(failures, limit, 4000) @ n
+    assert expected_transmissions(failures, limit, "copies", AM) == pytest.approx(exact, rel=1e-9)
+    totals = np.array([draw.transmissions for draw in draws])
+    assert totals.mean() == pytest.approx(60 * exact, abs=5 * totals.std() / np.sqrt(300))
+    passes = np.array([draw.tries for draw in draws])
+    expected = float(expected_passes(60, failures, limit, "copies", AM))
+    assert passes.mean() == pytest.approx(expected, abs=5 * passes.std() / np.sqrt(300))
+    depth = float(likely_tries(60.0, failures, limit, "copies", AM))
+    assert 60 * failure(depth, failures, "copies", limit) <= 1e-3
+    assert 60 * failure(depth - 1, failures, "copies", limit) > 1e-3
 
 
 @pytest.mark.parametrize("q", [0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95])
@@ -132,10 +211,10 @@ def test_sampled_messages_have_the_means_of_the_formulas(q, limit, combining):
 def test_safe_packets_are_those_of_the_exact_distribution(q, limit):
     chances = exact_tries(q, limit, 1000)
     for tries in (5, 20, 100, 1000):
-        packets = int(safe_packets(float(tries), q, "chase", limit, AM))
+        packets = int(safe_packets(float(tries), q, limit, "chase", AM))
         assert overrun(chances, packets, tries) <= 1.05e-3
         assert overrun(chances, packets + 3, tries) > 1e-3 or packets + 3 > tries
-    assert safe_packets([10.5, 0.0], [0.0, q], "chase", limit, AM).tolist() == [10.5, 0.0]
+    assert safe_packets([10.5, 0.0], [0.0, q], limit, "chase", AM).tolist() == [10.5, 0.0]
 
 
 def test_likely_tries_are_the_first_that_fail_once_in_a_thousand_messages():

@@ -4,12 +4,12 @@ import pytest
 from airtune.radio.delivery import (
     expected_transmissions,
     likely_tries,
-    packet_error_rate,
     rayleigh_outage,
     residual_loss,
     safe_packets,
     sample_arq,
 )
+from airtune.radio.packet_errors import packet_error_rate
 
 SNR_DB = np.array([0.0, 5.0, 10.0, 15.0, 20.0])
 waterfall = packet_error_rate("waterfall", 10 ** (SNR_DB / 10))

@@ -8,17 +8,17 @@ from airtune.radio.air import Air
 from airtune.radio.cell import Cell
 from airtune.radio.config import CellConfig
 from airtune.radio.delivery import (
+    error,
     expected_passes,
     expected_transmissions,
     failure,
     likely_tries,
-    packet_error_rate,
     residual_loss,
     safe_packets,
     sample_arq,
 )
 from airtune.radio.grant import Grant
-from airtune.radio.harq import chase_error
+from airtune.radio.packet_errors import packet_error_rate
 from airtune.radio.rate import rate_bps
 from airtune.scheduling.allocate import allocate
 
@@ -71,13 +71,13 @@ def test_a_try_has_that_many_times_the_snr():
     # To first order the chance of failing again is the error rate of n times the SNR.
     for tries in (1, 2, 3, 4):
         again = packet_error_rate("waterfall", tries * 1000.0)
-        assert chase_error(tries, packet_error_rate("waterfall", 1000.0)) == pytest.approx(
+        assert error(tries, packet_error_rate("waterfall", 1000.0), "chase") == pytest.approx(
             again, rel=1e-3
         )
     # Beyond that, copies never do worse than tries that forget.
     tries = np.arange(1, 9)[:, None]
     assert (failure(tries, waterfall, "chase") <= failure(tries, waterfall) * (1 + 1e-9)).all()
-    assert chase_error(500, 0.1) == 0.0
+    assert error(500, 0.1, "chase") == 0.0
 
 
 @pytest.mark.parametrize(("q", "limit"), [(0.6, None), (0.6, 3), (0.1, 4)])
@@ -121,7 +121,7 @@ def test_passes_without_combining():
 
 def test_planned_packets_and_passes_are_rarely_exceeded():
     rng = np.random.default_rng(4)
-    packets = int(safe_packets(1000.0, 0.5, "chase"))
+    packets = int(safe_packets(1000.0, 0.5, None, "chase"))
     assert 1000 / (1 + np.log(2)) * 0.9 < packets < 1000 / (1 + np.log(2))
     chance = 1 - pdtr(
         [1000 - packets, 999 - packets], [packets * np.log(2), (packets + 1) * np.log(2)]
@@ -134,7 +134,11 @@ def test_planned_packets_and_passes_are_rarely_exceeded():
     assert packets * failure(depth, 0.5, "chase") <= 1e-3
     assert packets * failure(depth - 1, 0.5, "chase") > 1e-3
     assert likely_tries([200.0, 200.0], [0.2, 0.0], 2, "chase").tolist() == [2.0, 1.0]
-    assert safe_packets([10.5, 0.0, 1.0], [0.0, 0.3, 0.3], "chase").tolist() == [10.5, 0.0, 0.0]
+    assert safe_packets([10.5, 0.0, 1.0], [0.0, 0.3, 0.3], None, "chase").tolist() == [
+        10.5,
+        0.0,
+        0.0,
+    ]
 
 
 @pytest.mark.parametrize("combining", ["none", "chase"])

@@ -170,7 +170,7 @@ def test_grants_are_carried_and_blocks_are_nobody_elses(law):
             own = snr_hz[asked == client][0][list(grant.blocks)]
             by_hand = rate_bps(BLOCK_HZ, own / own.size, config.rate).sum()
             assert grant.rate_bps == pytest.approx(by_hand, rel=1e-9)
-            flat = granted_snr_hz(links, grant, config.rate)
+            flat = granted_snr_hz(links, grant, config).now
             assert own.min() * (1 - 1e-12) <= flat <= own.max() * (1 + 1e-12)
             trip = Air(config, 0).uplink(10**6, links, grant)
             assert trip.arrived and trip.seconds == pytest.approx(1e6 / grant.rate_bps)

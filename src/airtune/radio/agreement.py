@@ -9,6 +9,16 @@ if TYPE_CHECKING:
     from airtune.radio.config import CellConfig
 
 
+def check_cell(cell: CellConfig) -> None:
+    """Raise ValueError with a sentence for the first keys that do not go together."""
+    check_places(cell)
+    check_sources(cell)
+    check_selectivity(cell)
+    check_errors(cell)
+    check_deadline(cell)
+    check_spectrum(cell)
+
+
 def check_places(cell: CellConfig) -> None:
     """Refuse layouts without room or without positions, and walks that go nowhere."""
     if cell.layout != "fixed" and cell.min_distance_m >= cell.radius_m:
@@ -50,6 +60,8 @@ def check_sources(cell: CellConfig) -> None:
         raise ValueError(
             f"{stated[0]} is the SNR as it is, interference included; leave noise_rise_db at 0"
         )
+    if cell.snr_db is not None and not -50 <= cell.snr_db[0] <= cell.snr_db[1] <= 100:
+        raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
     if cell.trace is not None and cell.ideal:
         raise ValueError("an ideal cell has no trace: leave one of them out")
 
@@ -99,3 +111,27 @@ def check_deadline(cell: CellConfig) -> None:
         )
     if cell.late == "wait":
         raise ValueError("late: wait is for uploads that miss the deadline; set deadline_s")
+
+
+def check_errors(cell: CellConfig) -> None:
+    """Refuse curves of schemes where no schemes are used."""
+    if cell.packet_error == "bler" and cell.rate.law != "mcs":
+        raise ValueError(
+            "packet_error: bler is that of the modulation and coding scheme in use; set rate.law: "
+            "mcs, or give a number or waterfall"
+        )
+
+
+def check_spectrum(cell: CellConfig) -> None:
+    """Refuse a division that the rate's law knows nothing of, and less than a resource block."""
+    if cell.allocation == "min-energy" and cell.rate.law == "mcs":
+        raise ValueError(
+            "allocation min-energy knows the least energy of Shannon's law only; leave "
+            "rate.law out, or divide by min-max-delay"
+        )
+    narrowest = min(cell.bandwidth_hz, cell.broadcast_hz)
+    if narrowest < cell.rate.resource_block_hz:
+        raise ValueError(
+            f"a bandwidth of {narrowest:g} Hz is narrower than one resource block "
+            f"({cell.rate.resource_block_hz:g} Hz)"
+        )

@@ -11,10 +11,14 @@ import numpy as np
 from airtune.keyed import generator
 from airtune.radio.cell import Links, granted_snr_hz
 from airtune.radio.config import CellConfig
-from airtune.radio.delivery import packet_error_rate, sample_arq
+from airtune.radio.delivery import Law, sample_arq
 from airtune.radio.grant import Grant
-from airtune.radio.rate import in_outage, occupied_hz, rate_bps
-from airtune.radio.units import Bools, Ints
+from airtune.radio.packet_errors import packet_errors, undecodable
+from airtune.radio.rate import in_outage, rate_bps
+from airtune.radio.units import Bools, Floats, Ints
+
+# The slack forgives rounding between a planned rate and the recomputed one.
+_ROUNDED = 1.0 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,27 @@ class Air:
     def downlink(self, bits: int, links: Links, listeners: Ints) -> Downlink:
         """Broadcast ``bits`` at the rate of the worst listener that can be reached at all.
 
-        ``seconds = bits / r(B_down, min snr_hz)``. Errors of single packets are left out: at the
-        worst listener's rate, everybody else has SNR to spare.
+        ``seconds = bits / r(B_down, min snr_hz)`` over SNRs as the server knows them: with
+        statistical CSI the mean less the fade margin, and who fades below the rate has not heard.
+        Errors of single packets are left out: at the worst listener's rate, everybody else has
+        SNR to spare.
         """
-        if self.config.ideal:
+        config = self.config
+        if config.ideal:
             return Downlink(0.0, 0.0, math.inf, np.ones(len(listeners), dtype=np.bool_))
         snr_hz = links.downlink_snr_hz[listeners]
-        heard = ~in_outage(snr_hz, self.config.rate)
-        if not heard.any():
-            return Downlink(0.0, 0.0, 0.0, heard)
-        worst = snr_hz[heard].min()
-        rate = float(rate_bps(self.config.broadcast_hz, worst, self.config.rate))
+        heard = ~in_outage(snr_hz, config.rate)
+        planned, reached = snr_hz, heard
+        if config.csi == "statistical":
+            planned = self._downlink_over_uplink() * links.planned_snr_hz[listeners]
+            reached = ~in_outage(planned, config.rate)
+        if not reached.any():
+            return Downlink(0.0, 0.0, 0.0, np.zeros_like(heard))
+        rate = float(rate_bps(config.broadcast_hz, planned[reached].min(), config.rate))
+        if config.csi == "statistical":
+            heard &= rate_bps(config.broadcast_hz, snr_hz, config.rate) >= rate * _ROUNDED
         seconds = bits / rate
-        return Downlink(seconds, self.config.receive_power_w * seconds, rate, heard)
+        return Downlink(seconds, config.receive_power_w * seconds, rate, heard)
 
     def uplink(self, bits: int, links: Links, grant: Grant, draw: str = "arq") -> Uplink:
         """Send ``bits`` as granted; the outcome is a function of (seed, round, client) and these.
@@ -76,7 +88,8 @@ class Air:
 
         On air ``bits / R`` seconds times the mean number of tries per packet, plus a delay for
         each pass of retransmissions; radiated power on air, circuit power throughout. In an
-        outage the payload is sent once, in vain.
+        outage the payload is sent once, in vain: the link carries less than the granted rate, or
+        with ``packet_error: bler`` next to no packet.
         """
         config = self.config
         if config.ideal:
@@ -85,34 +98,33 @@ class Air:
             return Uplink(False, "outage", 0.0, 0.0, 0)
         once = bits / grant.rate_bps
         packets = _packets(bits, config)
-        if self._fades_out(links, grant):
+        snr_hz = granted_snr_hz(links, grant, config)
+        q, law = packet_errors(config, grant.bandwidth_hz, *snr_hz)
+        if self._fades_out(snr_hz.now, grant, q, law):
             joules = once * (grant.power_w + config.circuit_power_w)
             return Uplink(False, "outage", once, joules, packets)
-        q = float(self._packet_error(links, grant))
         rng = generator(self.seed, draw, links.round, grant.client)
-        limit, combining = config.max_transmissions, config.combining
-        arq = sample_arq(packets, q, limit, rng, combining, config.link_layer)
+        arq = sample_arq(packets, q, config.max_transmissions, rng, law, config.link_layer)
         on_air = once * arq.transmissions / max(packets, 1)
         seconds = on_air + config.retransmission_delay_s * max(arq.tries - 1, 0)
         joules = on_air * grant.power_w + seconds * config.circuit_power_w
         status: Literal["delivered", "lost"] = "lost" if arq.lost else "delivered"
         return Uplink(not arq.lost, status, seconds, joules, arq.transmissions)
 
-    def _fades_out(self, links: Links, grant: Grant) -> bool:
-        snr_hz = (
-            granted_snr_hz(links, grant, self.config.rate) * grant.power_w / self.config.power_w
-        )
-        carried = rate_bps(grant.bandwidth_hz, snr_hz, self.config.rate)
-        # The slack forgives rounding between the granted and the recomputed rate.
-        too_slow = carried < grant.rate_bps * (1.0 - 1e-9)
-        return bool(too_slow | in_outage(snr_hz, self.config.rate))
+    def _downlink_over_uplink(self) -> float:
+        """Return the ratio of the SNRs of a link, whose gain is the same both ways."""
+        config = self.config
+        down = config.base_station_power_w / config.client_noise_w_per_hz
+        return down / (config.power_w / config.noise_w_per_hz)
 
-    def _packet_error(self, links: Links, grant: Grant) -> float:
-        share = grant.power_w / self.config.power_w
-        planned = links.planned_snr_hz[grant.client] * share
-        width = occupied_hz(grant.bandwidth_hz, planned, self.config.rate)
-        mean_snr = links.mean_snr_hz[grant.client] * share / width
-        return float(packet_error_rate(self.config.packet_error, mean_snr))
+    def _fades_out(self, snr_hz: float, grant: Grant, q: Floats, law: Law) -> bool:
+        config = self.config
+        if in_outage(snr_hz, config.rate):
+            return True
+        if config.packet_error == "bler":
+            return bool(undecodable(q, law, config.max_transmissions))
+        carried = rate_bps(grant.bandwidth_hz, snr_hz, config.rate)
+        return bool(carried < grant.rate_bps * _ROUNDED)
 
 
 def _packets(bits: int, config: CellConfig) -> int:

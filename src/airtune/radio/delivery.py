@@ -1,4 +1,10 @@
-"""Whether packets get through, and how often they are sent until they do."""
+"""Whether packets get through, and how often they are sent until they do.
+
+How packets fail is said the same way everywhere here: ``q`` and the ``law`` that it goes by, the
+limit of tries ``max_transmissions``, and what the ``link_layer`` does at that limit. Under the laws
+``none`` and ``chase`` q is the error rate of a first try, [...]; under ``copies`` it is [..., n],
+the failures of 1, 2 ... copies together.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, bdtrik
 
 from airtune.radio.acknowledged import (
     renewed_cumulants,
@@ -14,22 +19,34 @@ from airtune.radio.acknowledged import (
     renewed_likely_tries,
     renewed_safe_packets,
 )
+from airtune.radio.arq import (
+    arq_failure,
+    arq_likely_tries,
+    arq_safe_packets,
+    arq_transmissions,
+)
+from airtune.radio.copies import (
+    copies_failure,
+    copies_likely_tries,
+    copies_safe_alone,
+    copies_safe_packets,
+    copies_transmissions,
+)
 from airtune.radio.harq import (
-    chase_error,
     chase_failure,
-    chase_likely_tries,
+    chase_failures,
     chase_safe_packets,
     chase_transmissions,
 )
-from airtune.radio.units import Floats, from_db
+from airtune.radio.units import Floats
 
 # What a receiver does with copies that failed: forget them, or add them up (harq.py).
 Combining = Literal["none", "chase"]
+# And how it is counted: copies that add up at an SNR that is known are listed (copies.py).
+Law = Literal["none", "chase", "copies"]
 # What a sender does with a packet that exhausted its tries: give it up, and with it the message, or
 # send it anew (NR: RLC UM and AM). Without a limit of tries there is no such packet.
 LinkLayer = Literal["unacknowledged", "acknowledged"]
-
-_WATERFALL_SNR = float(from_db(0.023))
 
 # An unlimited sender gives up here: such a link is down, and the simulation must end.
 _ENDLESS = 10_000
@@ -51,67 +68,72 @@ def rayleigh_outage(efficiency: ArrayLike, mean_snr: ArrayLike) -> Floats:
     return np.asarray(-np.expm1(-np.expm1(np.asarray(efficiency) * np.log(2.0)) / mean_snr))
 
 
-def packet_error_rate(setting: float | str, mean_snr: ArrayLike) -> Floats:
-    """Return each link's packet error probability q.
-
-    A number is q itself; ``"waterfall"`` is ``q = 1 - exp(-v / mean_snr)``, v = 0.023 dB, with the
-    SNR averaged over the fading. Source: the average-power form of Chen et al.
-    """
-    if setting == "waterfall":
-        return np.asarray(-np.expm1(-_WATERFALL_SNR / np.asarray(mean_snr, dtype=np.float64)))
-    return np.full(np.shape(mean_snr), float(setting))
-
-
 def expected_transmissions(
     q: ArrayLike,
     max_transmissions: int | None,
-    combining: Combining = "none",
+    law: Law = "none",
     link_layer: LinkLayer = "unacknowledged",
 ) -> Floats:
-    """Return the mean number of tries per packet, ``(1 - q^N) / (1 - q)``, N may be endless.
+    """Return the mean number of tries per packet; there may be no end of them.
 
     Acknowledged: that of a cycle of N tries over the chance that one delivers, which without
     combining is ``1 / (1 - q)`` for every N (DERIVED, a renewal argument).
     """
-    q = np.asarray(q, dtype=np.float64)
-    limit, cycle = _limits(max_transmissions, combining, link_layer)
+    limit, cycle = _limits(max_transmissions, law, link_layer)
     if cycle is not None:
-        return 1.0 + renewed_cumulants(q, cycle)[0]
-    if combining == "chase":
+        return 1.0 + renewed_cumulants(_listed(q, law, cycle), cycle)[0]
+    if law == "copies":
+        return copies_transmissions(q, limit)
+    if law == "chase":
         return chase_transmissions(q, limit)
-    return (1.0 - residual_loss(q, limit)) / (1.0 - q)
+    return arq_transmissions(q, limit)
 
 
-def failure(
-    tries: ArrayLike, q: ArrayLike, combining: Combining = "none", cycle: int | None = None
-) -> Floats:
+def failure(tries: ArrayLike, q: ArrayLike, law: Law = "none", cycle: int | None = None) -> Floats:
     """Return the chance that ``tries`` tries of a packet all fail, ``q^n`` without combining.
 
     ``cycle``: tries after which the memory of combining is emptied; None keeps it.
     """
-    if combining == "chase":
-        return chase_failure(tries, q) if cycle is None else renewed_failure(tries, q, cycle)
-    return np.asarray(np.power(np.asarray(q, dtype=np.float64), np.asarray(tries)))
+    if cycle is not None and law != "none":
+        return renewed_failure(tries, _listed(q, law, cycle), cycle)
+    if law == "copies":
+        return copies_failure(tries, q)
+    if law == "chase":
+        return chase_failure(tries, q)
+    return arq_failure(tries, q)
+
+
+def error(attempt: int, q: ArrayLike, law: Law = "none") -> Floats:
+    """Return the chance that try number ``attempt`` (from 1) fails if all before it did.
+
+    ``f_n / f_(n-1)`` of what failed together, q without combining; 0 where no packet comes to it.
+    """
+    if law == "none":
+        return np.asarray(q, dtype=np.float64)
+    before = failure(attempt - 1, q, law)
+    reached = before > 0.0
+    now = failure(attempt, q, law)
+    return np.asarray(np.where(reached, now / np.where(reached, before, 1.0), 0.0))
 
 
 def residual_loss(
     q: ArrayLike,
     max_transmissions: int | None,
-    combining: Combining = "none",
+    law: Law = "none",
     link_layer: LinkLayer = "unacknowledged",
 ) -> Floats:
     """Return the chance that a packet exhausts its N tries and is lost; 0 without a limit."""
-    limit, _ = _limits(max_transmissions, combining, link_layer)
+    limit, _ = _limits(max_transmissions, law, link_layer)
     if limit is None:
-        return np.zeros_like(np.asarray(q, dtype=np.float64))
-    return failure(limit, q, combining)
+        return np.zeros(np.shape(q)[:-1] if law == "copies" else np.shape(q))
+    return failure(limit, q, law)
 
 
 def expected_passes(
     packets: ArrayLike,
     q: ArrayLike,
     max_transmissions: int | None,
-    combining: Combining = "none",
+    law: Law = "none",
     link_layer: LinkLayer = "unacknowledged",
 ) -> Floats:
     """Return the mean number of tries of the unluckiest of ``packets``, 0 for no packet.
@@ -121,10 +143,10 @@ def expected_passes(
     ``once E[tries] + delay (E[passes] - 1)`` in the mean.
     """
     packets = np.asarray(packets, dtype=np.float64)
-    limit, cycle = _limits(max_transmissions, combining, link_layer)
-    total = np.where(packets > 0, 1.0, 0.0) * np.ones_like(np.asarray(q, dtype=np.float64))
+    limit, cycle = _limits(max_transmissions, law, link_layer)
+    total = np.where(packets > 0, 1.0, 0.0) * failure(0, q, law)
     for tries in range(1, _ENDLESS if limit is None else limit):
-        fails = np.minimum(failure(tries, q, combining, cycle), _SURE)
+        fails = np.minimum(failure(tries, q, law, cycle), _SURE)
         happens = -np.expm1(packets * np.log1p(-fails))
         total = total + happens
         if (happens < 1e-12).all():
@@ -134,10 +156,10 @@ def expected_passes(
 
 def sample_arq(
     packets: int,
-    q: float,
+    q: float | Floats,
     max_transmissions: int | None,
     rng: np.random.Generator,
-    combining: Combining = "none",
+    law: Law = "none",
     link_layer: LinkLayer = "unacknowledged",
 ) -> Arq:
     """Draw what sending ``packets`` packets takes when each is repeated until it gets through.
@@ -147,21 +169,20 @@ def sample_arq(
     combining the repeats are negative binomial; chase combining makes them Poisson.
     """
     pending, total, tries = packets, 0, 0
-    limit, cycle = _limits(max_transmissions, combining, link_layer)
+    limit, cycle = _limits(max_transmissions, law, link_layer)
     while pending and tries < (_ENDLESS if limit is None else limit):
         total += pending
-        copies = 1 + (tries if cycle is None else tries % cycle)
+        attempt = 1 + (tries if cycle is None else tries % cycle)
         tries += 1
-        error = float(chase_error(copies, q)) if combining == "chase" else q
-        pending = int(rng.binomial(pending, error))
+        pending = int(rng.binomial(pending, float(error(attempt, q, law))))
     return Arq(total, tries, pending > 0)
 
 
 def safe_packets(
     transmissions: ArrayLike,
     q: ArrayLike,
-    combining: Combining = "none",
     max_transmissions: int | None = None,
+    law: Law = "none",
     link_layer: LinkLayer = "unacknowledged",
 ) -> Floats:
     """Return how many packets ``transmissions`` tries deliver in 999 of 1000 cases.
@@ -170,27 +191,27 @@ def safe_packets(
     limit of tries matters in acknowledged mode only: else it loses packets and spares none.
     """
     tries = np.maximum(np.asarray(transmissions, dtype=np.float64), 0.0)
-    _, cycle = _limits(max_transmissions, combining, link_layer)
-    if combining == "chase":
-        if cycle is None:
-            safe = chase_safe_packets(np.minimum(tries, _COUNTABLE), q, _UNLUCKY)
-        else:
-            safe = renewed_safe_packets(tries, q, cycle)
-        return np.where(np.asarray(q) > 0, safe, tries)
-    whole = np.minimum(np.floor(tries), _COUNTABLE).astype(np.int64)
-    success = 1.0 - np.asarray(q)
-    # scipy.stats has this quantile ready, but takes a third of a second to import.
-    above = np.ceil(bdtrik(_UNLUCKY, whole, success))
-    below = np.maximum(above - 1.0, 0.0)
-    quantile = np.where(bdtr(below, whole, success) >= _UNLUCKY, below, above)
-    return np.where(np.asarray(q) > 0, np.where(whole > 0, quantile, 0.0), tries)
+    q = np.asarray(q, dtype=np.float64)
+    _, cycle = _limits(max_transmissions, law, link_layer)
+    if cycle is not None:
+        safe = renewed_safe_packets(tries, _listed(q, law, cycle), cycle, _UNLUCKY)
+    elif law == "copies":
+        safe = copies_safe_packets(tries, q, _UNLUCKY)
+    elif law == "chase":
+        safe = chase_safe_packets(np.minimum(tries, _COUNTABLE), q, _UNLUCKY)
+    else:
+        safe = arq_safe_packets(tries, q, _UNLUCKY)
+    if law == "copies":
+        safe = np.maximum(safe, copies_safe_alone(tries, q, _UNLUCKY))
+        q = q[..., 0]
+    return np.where(q > 0, safe, tries)
 
 
 def likely_tries(
     packets: ArrayLike,
     q: ArrayLike,
     max_transmissions: int | None,
-    combining: Combining = "none",
+    law: Law = "none",
     link_layer: LinkLayer = "unacknowledged",
 ) -> Floats:
     """Return tries that the unluckiest of ``packets`` exceeds once in a thousand messages.
@@ -198,21 +219,28 @@ def likely_tries(
     Smallest k with ``packets f_k <= 0.001``, at most the limit; f_k is q^k without combining
     (DERIVED).
     """
-    end, cycle = _limits(max_transmissions, combining, link_layer)
+    packets = np.maximum(np.asarray(packets, dtype=np.float64), 1.0)
+    end, cycle = _limits(max_transmissions, law, link_layer)
     limit = _ENDLESS if end is None else end
     if cycle is not None:
-        return np.minimum(renewed_likely_tries(packets, q, cycle, _UNLUCKY), limit)
-    if combining == "chase":
-        return np.minimum(chase_likely_tries(np.maximum(packets, 1.0), q, _UNLUCKY), limit)
-    q = np.clip(q, 1e-300, 1.0 - 1e-12)
-    depth = np.ceil(np.log(np.maximum(packets, 1.0) / _UNLUCKY) / -np.log(q))
-    return np.clip(depth, 1.0, limit)
+        listed = _listed(q, law, cycle)
+        return np.minimum(renewed_likely_tries(packets, listed, cycle, _UNLUCKY), limit)
+    if law != "none":
+        return np.minimum(copies_likely_tries(packets, _listed(q, law, limit), _UNLUCKY), limit)
+    return np.minimum(arq_likely_tries(packets, q, _UNLUCKY), limit)
 
 
 def _limits(
-    max_transmissions: int | None, combining: Combining, link_layer: LinkLayer
+    max_transmissions: int | None, law: Law, link_layer: LinkLayer
 ) -> tuple[int | None, int | None]:
     """Return the tries after which a packet is lost, and those after which its copies are."""
     if link_layer == "unacknowledged":
         return max_transmissions, None
-    return None, max_transmissions if combining == "chase" else None
+    return None, None if law == "none" else max_transmissions
+
+
+def _listed(q: ArrayLike, law: Law, most: int) -> Floats:
+    """Return the failures of 1, 2 ... tries that are not forgotten, ``most`` at most, [..., n]."""
+    if law == "copies":
+        return np.asarray(q, dtype=np.float64)[..., :most]
+    return chase_failures(q, most)

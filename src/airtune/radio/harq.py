@@ -1,15 +1,16 @@
 """Chase combining: all copies of a packet that were received add up, until they are enough.
 
 A try of error probability q is an outage over Rayleigh fading: its SNR stays below x times the
-mean, ``q = 1 - exp(-x)``. That is what the waterfall of delivery.py is, with x = v / mean_snr, and
-how a plain number q is read here. Copies that fade apart from each other add up to n times the
+mean, ``q = 1 - exp(-x)``. That is what the waterfall of packet_errors.py is, with x = v / mean_snr,
+and how a plain number q is read here. Copies that fade apart from each other add up to n times the
 SNR in the mean, and to a Gamma variable with n degrees, so that (DERIVED)
 
     Pr(n tries all fail) = P(n, x) = Pr(Poisson(x) >= n)        P: regularised incomplete gamma
 
 and a packet's repeats are Poisson(x). For small q this is x^n / n!, the product of the error rates
 of tries with 1, 2 ... n times the SNR. Ours: a number q is taken for such an outage. Where the SNR
-is known and errors are noise alone, a second copy would help still more.
+is known and errors are noise alone, a second copy helps still more: copies.py has that law, which
+takes the curves of bler.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from scipy.special import gammainc, gammaincc
 
 from airtune.radio.units import Floats
 
-_COUNTED = 200  # tries that are looked through: x stays below 37 and its tail ends long before
+_COUNTED = 200  # tries that are ever listed
 _SURE = float(np.nextafter(1.0, 0.0))
 
 
@@ -39,17 +40,13 @@ def chase_failure(tries: ArrayLike, q: ArrayLike) -> Floats:
     return np.asarray(np.where(tries > 0.0, failure, 1.0))
 
 
-def chase_error(attempt: ArrayLike, q: ArrayLike) -> Floats:
-    """Return the error probability of try number ``attempt`` (from 1) if all before it failed.
+def chase_failures(q: ArrayLike, most: int) -> Floats:
+    """Return ``P(n, x)`` of n = 1, 2 ... ``most`` tries, [..., n]; 200 at most.
 
-    ``P(n, x) / P(n - 1, x)``; 0 where no packet comes to that try.
+    No packet comes to more: x stays below 37, and the tail ends long before.
     """
-    attempt = np.asarray(attempt, dtype=np.float64)
-    before = chase_failure(attempt - 1.0, q)
-    reached = before > 0.0
-    return np.asarray(
-        np.where(reached, chase_failure(attempt, q) / np.where(reached, before, 1.0), 0.0)
-    )
+    tries = np.arange(1, min(most, _COUNTED) + 1)
+    return chase_failure(tries, np.asarray(q, dtype=np.float64)[..., None])
 
 
 def chase_transmissions(q: ArrayLike, max_transmissions: int | None) -> Floats:
@@ -81,12 +78,3 @@ def chase_safe_packets(transmissions: ArrayLike, q: ArrayLike, unlucky: float) -
         apart = high - low > 1.0
         low, high = np.where(apart & fits, middle, low), np.where(apart & ~fits, middle, high)
     return low
-
-
-def chase_likely_tries(packets: ArrayLike, q: ArrayLike, unlucky: float) -> Floats:
-    """Return the smallest k >= 1 with ``packets P(k, x) <= unlucky``."""
-    q = np.asarray(q, dtype=np.float64)[..., None]
-    failing = np.asarray(packets, dtype=np.float64)[..., None] * chase_failure(
-        np.arange(1, _COUNTED), q
-    )
-    return np.asarray(1.0 + (failing > unlucky).sum(-1))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from airtune.radio.units import Bools, Floats, from_db
+from airtune.radio.units import Bools, Floats, Ints, from_db
 
 # Index, bits per symbol, 1024 times the code rate (FOUND: TS 38.214 table 5.1.3.1-1) and the SNR
 # in dB from which a transport block on the uplink fails in at most 10 % of cases (FOUND: Sionna
@@ -62,6 +62,11 @@ def mcs_occupied_hz(bandwidth_hz: ArrayLike, snr_hz: ArrayLike) -> Floats:
     widths = _widths(bandwidth_hz, snr_hz)
     best = (widths * EFFICIENCY).argmax(-1)
     return np.asarray(np.take_along_axis(widths, best[..., None], axis=-1)[..., 0])
+
+
+def mcs_scheme(bandwidth_hz: ArrayLike, snr_hz: ArrayLike) -> Ints:
+    """Return the place in ``INDEX`` of the scheme that carries most, on mcs_occupied_hz of it."""
+    return np.asarray((_widths(bandwidth_hz, snr_hz) * EFFICIENCY).argmax(-1), dtype=np.int64)
 
 
 def mcs_bandwidth_hz(rate_bps: ArrayLike, snr_hz: ArrayLike) -> Floats:
