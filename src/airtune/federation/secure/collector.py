@@ -61,7 +61,8 @@ class Collector:
     fewer clients than the threshold: it learns the sum, who is in it, and nothing more of the
     others. Not against what a sum tells, of few clients or of rounds that differ by one client; a
     server that makes clients up (keys are not signed) or lies about who dropped with the help of
-    clients; or clients that send nonsense, which no one can see in a sum.
+    clients; or clients that send nonsense, which no one can see in a sum. A reply's loss, norm of
+    gradients and notes, and how many numbers were clipped, are not masked.
     """
 
     def __init__(self, context: bytes, threshold: int, clients: list[int]) -> None:
