@@ -22,10 +22,9 @@ from airtune.federation.records import (
 from airtune.methods.method import Method
 from airtune.methods.views import Delivery, State
 from airtune.radio.air import Air
-from airtune.radio.cell import Cell, Links, granted_snr_hz
+from airtune.radio.cell import Cell, Links
 from airtune.radio.compute import Passes, compute_joules, compute_seconds
 from airtune.radio.grant import Grant
-from airtune.radio.rate import occupied_hz
 from airtune.scheduling.plan import Plan
 from airtune.wire import Masked, WireError, decode, encode
 
@@ -131,9 +130,6 @@ class RoundRunner:
         devices = self._cell.config.devices
         passes = self._passes[reply.client % len(self._passes)]
         work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
-        # A replayed link may be dead, and with statistical CSI nobody knew when it was granted.
-        link = granted_snr_hz(links, grant, self._cell.config)
-        snr = link.now / self._occupied_hz(grant, link.planned)
         row = UploadRow(
             links.round,
             reply.client,
@@ -143,7 +139,7 @@ class RoundRunner:
             bandwidth_hz=grant.bandwidth_hz,
             rate_bps=grant.rate_bps,
             power_w=grant.power_w,
-            snr_db=10.0 * math.log10(snr) if snr > 0.0 else -math.inf,
+            snr_db=self._air.snr_db(links, grant),
             compute_seconds=float(compute_seconds(devices, reply.client, work)),
             compute_joules=float(compute_joules(devices, reply.client, work)),
             loss=reply.loss,
@@ -156,12 +152,6 @@ class RoundRunner:
             row.status, row.seconds, row.joules = trip.status, trip.seconds, trip.joules
             row.transmissions = trip.transmissions
         return row
-
-    def _occupied_hz(self, grant: Grant, planned_snr_hz: float) -> float:
-        """Return the part of its share that a client fills, as power is not spread thinner."""
-        if self._cell.config.ideal:
-            return grant.bandwidth_hz
-        return float(occupied_hz(grant.bandwidth_hz, planned_snr_hz, self._cell.config.rate))
 
     def _collect(self, uploads: Sequence[UploadRow]) -> None:
         """Let the clock run to the end of the round and note what came when, or too late.

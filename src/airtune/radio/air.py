@@ -14,7 +14,7 @@ from airtune.radio.config import CellConfig
 from airtune.radio.delivery import Law, sample_arq
 from airtune.radio.grant import Grant
 from airtune.radio.packet_errors import packet_errors, undecodable
-from airtune.radio.rate import in_outage, rate_bps
+from airtune.radio.rate import in_outage, occupied_hz, rate_bps
 from airtune.radio.units import Bools, Floats, Ints
 
 # The slack forgives rounding between a planned rate and the recomputed one.
@@ -116,6 +116,16 @@ class Air:
         config = self.config
         down = config.base_station_power_w / config.client_noise_w_per_hz
         return down / (config.power_w / config.noise_w_per_hz)
+
+    def snr_db(self, links: Links, grant: Grant) -> float:
+        """Return a grant's SNR over the part of its share that power fills, -inf of a dead link."""
+        link = granted_snr_hz(links, grant, self.config)
+        filled = grant.bandwidth_hz
+        if not self.config.ideal:
+            filled = float(occupied_hz(filled, link.planned, self.config.rate))
+        # A replayed link may be dead, and with statistical CSI nobody knew when it was granted.
+        snr = link.now / filled if filled > 0.0 else 0.0
+        return 10.0 * math.log10(snr) if snr > 0.0 else -math.inf
 
     def _fades_out(self, snr_hz: float, grant: Grant, q: Floats, law: Law) -> bool:
         config = self.config

@@ -168,10 +168,7 @@ class Exchange:
         row.bits, row.granted_bits = answer.bits, grant.bits
         row.bandwidth_hz, row.power_w = grant.bandwidth_hz, grant.power_w
         row.rate_bps = grant.rate_bps
-        snr_hz = float(self._links.snr_hz[client]) * (grant.power_w / self._cell.config.power_w)
-        if grant.bandwidth_hz > 0.0:
-            snr = snr_hz / grant.bandwidth_hz
-            row.snr_db = 10.0 * math.log10(snr) if snr > 0.0 else -math.inf
+        row.snr_db = self._air.snr_db(self._links, grant)
         trip = self._air.uplink(answer.bits, self._links, grant)
         row.status, row.seconds, row.joules = trip.status, trip.seconds, trip.joules
         row.transmissions, row.reason = trip.transmissions, _REASONS.get(trip.status)
