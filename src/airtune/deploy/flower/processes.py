@@ -22,7 +22,7 @@ from airtune.errors import UserError
 _LINK_S = 60.0
 _TELL_S = 60.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_TELLING = re.compile(r"\[code: |CERTIFICATE|Error\b|refused|Exception")
+_TELLING = re.compile(r"\[code: |CERTIFICATE|Error:|refused")
 _LOST = re.compile(rb"Giving up reconnection|\[code: 2\d\d\d\]")
 _LONGEST = 64  # bytes that may be the beginning of such words
 _RETRY_S = 20  # after which a SuperNode gives up, to be started again
