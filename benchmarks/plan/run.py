@@ -87,9 +87,13 @@ def page(results: dict[str, Any]) -> str:
         "in `results.json`.\n",
         "`airtune plan` goes through an experiment's rounds without learning. Here "
         f"{ROUNDS} rounds of small experiments (ten clients, some fifty texts each; packaged "
-        "models and data) are "
-        "planned, then run, and compared with the run's ledger. Where messages are as long as what "
-        f"was learned makes them, `--pilot {PILOT}` really trains {PILOT} rounds.\n",
+        "models and data) are planned, then run, and compared with the run's ledger. Where both "
+        "agree to the digit that is no luck: links are keyed by the seed, and a message whose form "
+        "is known has its size. With another seed clients lie elsewhere, which no plan knows. "
+        "Schedulers that go by what was learned (TSFA) may differ; so do answers that end early "
+        "(pfit, pwff_plus: computing). Where messages are as long as what was learned makes them, "
+        f"`--pilot {PILOT}` really trains {PILOT} rounds, which are not like later ones where "
+        "codes get shorter.\n",
         "## Claims\n",
         "\n".join(table(results["claims"])) + "\n",
         "## Cases\n",
