@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
@@ -17,18 +18,25 @@ _STEPS = 60  # of the search, each of them 0.618 times as wide
 _NARROWEST = 1e-9  # of the band
 
 
+def mean_tries(
+    planned_snr_hz: Floats, mean_snr_hz: Floats, share: ArrayLike, config: CellConfig
+) -> Floats:
+    """Return the mean number of tries of a packet that is sent over ``share`` Hz; all broadcast.
+
+    Of a planned link, and its mean over fading; 1 without errors. An upload of s bits at R bit/s
+    is on air for ``tries s / R`` seconds in the mean; the waits between tries come on top.
+    """
+    return _tries(planned_snr_hz, mean_snr_hz, share, config, config.max_transmissions)
+
+
 def goodput_bps(links: Links, clients: Ints, share: Floats, config: CellConfig) -> Floats:
     """Return the planned rate over the mean number of tries, in bit/s.
 
-    ``share`` in Hz broadcasts with ``clients`` [n], who must not be in outage. Tries are not
-    limited here.
+    ``share`` in Hz broadcasts with ``clients`` [n]. Tries are not limited here.
     """
-    planned = links.planned_snr_hz[clients]
-    width = occupied_hz(share, planned, config.rate)
-    q = packet_error_rate(config.packet_error, links.mean_snr_hz[clients] / width)
+    planned, mean = links.planned_snr_hz[clients], links.mean_snr_hz[clients]
     rate = rate_bps(share, planned, config.rate)
-    with np.errstate(divide="ignore"):  # a q that rounds to one delivers nothing
-        return np.asarray(rate / expected_transmissions(q, None, config.combining))
+    return np.asarray(rate / _tries(planned, mean, share, config, None))
 
 
 def widest_useful_hz(links: Links, clients: Ints, config: CellConfig) -> Floats:
@@ -61,3 +69,13 @@ def widest_useful_hz(links: Links, clients: Ints, config: CellConfig) -> Floats:
     # Where goodput rises all the way the search comes near the end of the band only.
     ends = goodput_bps(links, clients, band, config) >= goodput_bps(links, clients, found, config)
     return np.where(ends, band, found)
+
+
+def _tries(
+    planned_snr_hz: Floats, mean_snr_hz: Floats, share: ArrayLike, config: CellConfig,
+    limit: int | None,
+) -> Floats:  # fmt: skip
+    width = np.maximum(occupied_hz(share, planned_snr_hz, config.rate), 1e-300)  # in outage
+    with np.errstate(divide="ignore"):  # a q that rounds to one delivers nothing
+        q = packet_error_rate(config.packet_error, mean_snr_hz / width)
+        return expected_transmissions(q, limit, config.combining)
