@@ -60,6 +60,7 @@ def test_the_machine_does_not_belong_to_the_result():
         ({"cell": {"rate": {"gap": 1}}}, "cell.rate.gap: there is no such key"),
         ({"cell": {"bandwidth_hz": -1}}, "cell.bandwidth_hz: input should be greater than 0"),
         ({"cell": {"preset": "urban-mikro"}}, "cell: .*did you mean 'urban-micro'?"),
+        ({"cell": {"preset": "urban-mikro"}}, r"did you mean 'urban-micro'\?$"),
         ({"cell": "urban"}, "cell: no cell preset 'urban'"),
         ({"cell": {"bandwidth_hz": 1000}}, "narrower than one resource block"),
         ({"train": {"rounds": "many"}}, "train.rounds: .*integer.* but it is 'many'"),

@@ -194,7 +194,7 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("value_error", "assertion_error"):
         prefix = "" if message.startswith(f"{path.split('.')[0]}.") or not path else f"{path}: "
-        return f"{prefix}{message.rstrip('.')}."
+        return f"{prefix}{message}" if message.endswith("?") else f"{prefix}{message.rstrip('.')}."
     shown = repr(problem["input"])
     shown = shown if len(shown) < 60 else shown[:57] + "..."
     return f"{path}: {message[0].lower()}{message[1:]}, but it is {shown}."

@@ -58,6 +58,22 @@ def test_seconds_and_joules_add_up_by_hand(small, tmp_path):
     assert total["train_loss"] == pytest.approx(np.mean([row["loss"] for row in rows["upload"]]))
 
 
+def test_the_ledgers_snr_is_that_of_the_part_of_the_share_that_is_filled(small, tmp_path):
+    """Power that would be thinner than -5 dB fills a part of the share, at -5 dB."""
+    cell = {"allocation": "equal", "bandwidth_hz": 200e6, "power_dbm": 10.0}
+    experiment, _, rows = execute(small(cell=cell, train={"rounds": 1}), tmp_path)
+    links = Cell(experiment.cell, 5, 0).links(1)
+    over_share = {
+        row["client"]: 10 * math.log10(links.snr_hz[row["client"]] / 40e6)
+        for row in rows["upload"]
+        if row["snr_db"] is not None
+    }
+    assert min(over_share.values()) < -8.0 and max(over_share.values()) > 0.0
+    for row in rows["upload"]:
+        if row["client"] in over_share:
+            assert row["snr_db"] == pytest.approx(max(over_share[row["client"]], -5.0))
+
+
 def test_the_ideal_cell_costs_computing_only(small, tmp_path):
     _, _, rows = execute(small(cell="ideal", train={"rounds": 1}), tmp_path)
     assert all(row["seconds"] == row["joules"] == 0 for row in rows["upload"])

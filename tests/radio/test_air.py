@@ -129,6 +129,41 @@ def test_a_listener_out_of_reach_slows_nobody():
     assert (nobody.seconds, nobody.heard.tolist()) == (0.0, [False])
 
 
+@pytest.mark.parametrize("law", ["shannon", "mcs"])
+def test_a_broadcast_is_planned_on_the_mean_where_the_server_knows_no_more(law):
+    """Over Rayleigh fading 1 - exp(-margin) of the worst listeners miss it, and fewer others."""
+    config = CellConfig(
+        csi="statistical", fading="rayleigh", fade_margin_db=6.0, path_loss="free-space",
+        layout="fixed", positions_m=((900.0, 0.0), (0.0, 900.0), (300.0, 0.0)), rate={"law": law},
+        base_station_power_dbm=20.0,
+    )  # fmt: skip
+    cell, air = Cell(config, 3, seed=0), Air(config, 0)
+    sent = [air.downlink(10**6, cell.links(round), np.arange(3)) for round in range(3000)]
+    # Free space over 900 m at 3.5 GHz is 102.4 dB; noise at a client is -165 dBm/Hz.
+    mean_snr_hz = 10 ** ((20.0 - 102.415 + 165.0) / 10)
+    rate = float(rate_bps(20e6, mean_snr_hz * 10**-0.6, config.rate))
+    (seconds,) = {each.seconds for each in sent}
+    assert seconds == pytest.approx(1e6 / rate, rel=1e-3)
+    missed = 1.0 - np.mean([each.heard for each in sent], axis=0)
+    at_margin = 1.0 - np.exp(-(10**-0.6))
+    if law == "shannon":
+        assert missed[:2] == pytest.approx([at_margin] * 2, abs=4 * np.sqrt(0.22 * 0.78 / 3000))
+        nearer = 1.0 - np.exp(-(10**-0.6) / 9.0)
+        assert missed[2] == pytest.approx(nearer, abs=4 * np.sqrt(nearer / 3000))
+    else:  # a step leaves some room below the planned SNR
+        assert (missed[:2] <= at_margin + 0.03).all() and missed[0] > 5 * missed[2] > 0
+
+
+def test_a_broadcast_nobody_hears_takes_its_time_if_the_server_cannot_know():
+    config = CellConfig(csi="statistical")
+    links = Cell(config, 3, seed=0).links(0)
+    faded = dataclasses.replace(links, downlink_snr_hz=np.ones(3))
+    sent = Air(config, 0).downlink(10**6, faded, np.arange(3))
+    assert not sent.heard.any() and sent.seconds > 0.0 and sent.joules > 0.0
+    hopeless = dataclasses.replace(links, planned_snr_hz=np.ones(3))
+    assert Air(config, 0).downlink(10**6, hopeless, np.arange(3)).seconds == 0.0
+
+
 def test_ideal_air_is_free():
     config = CellConfig.model_validate("ideal")
     links = Cell(config, 3, seed=0).links(0)

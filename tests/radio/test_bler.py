@@ -11,12 +11,13 @@ from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.radio import bler, mcs
 from airtune.radio.air import Air
-from airtune.radio.cell import Cell
+from airtune.radio.cell import Cell, granted_snr_hz
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
 from airtune.radio.packet_errors import packet_errors
 from airtune.radio.rate import RateModel, occupied_hz, rate_bps
 from airtune.scheduling.allocate import allocate
+from airtune.scheduling.goodput import mean_tries
 
 MCS = RateModel(law="mcs")
 
@@ -180,8 +181,7 @@ def test_plans_and_draws_agree_where_the_server_knows_the_link(table):
     )]  # fmt: skip
     dB = 10 * np.log10(links.snr_hz / width)
     assert errors[known] == near(np.clip(0.5 + 0.2 * (scheme - 5 - dB), 0.0, 1.0)[known])
-    air = Air(config, 0)
-    sent = [air._snr_hz(links, granted(config, links, c, 1e5)) for c in range(200)]
+    sent = [granted_snr_hz(links, granted(config, links, c, 1e5), config) for c in range(200)]
     drawn = [packet_errors(config, 1e5, *snr_hz)[0] for snr_hz in sent]
     assert np.array_equal(np.array(drawn), errors)
 
@@ -244,7 +244,7 @@ def test_spread_over_the_band_a_packet_has_the_effective_snr(table):
     clients = np.flatnonzero(links.snr_hz > 2e5)
     assert clients.size > 50
     for client in clients:
-        planned, now, mean = Air(config, 0)._snr_hz(links, granted(config, links, client, 1e5))
+        planned, now, mean = granted_snr_hz(links, granted(config, links, client, 1e5), config)
         assert planned == now == links.snr_hz[client]
         assert mean == links.mean_snr_hz[client]
         error, _ = packet_errors(config, 1e5, planned, now, mean)
@@ -264,7 +264,7 @@ def test_on_blocks_of_its_own_a_packet_is_at_the_threshold_of_its_scheme(table):
     plan = allocate(links, np.arange(8), 1e6, 0.0, 0.0, config)
     below = 0
     for client, grant in plan.grants.items():
-        snr_hz = Air(config, 0)._snr_hz(links, grant)
+        snr_hz = granted_snr_hz(links, grant, config)
         assert snr_hz[0] == snr_hz[1] != links.snr_hz[client]
         error, _ = packet_errors(config, grant.bandwidth_hz, *snr_hz)
         blocks = links.block_snr_hz(np.array([client]))[0, list(grant.blocks)]
@@ -302,6 +302,27 @@ def test_what_is_promised_over_blocks_arrives_by_the_deadline(table, allocation,
             count += 1
     assert count > 400
     assert late <= 0.002 * count + 5 * np.sqrt(0.002 * count)
+
+
+@pytest.mark.parametrize("combining", ["none", "chase"])
+def test_mean_tries_of_plans_are_those_that_are_seen(table, combining):
+    bler.write_table(table, straight(-9.0), "by hand")
+    layer = {"link_layer": "acknowledged", "max_transmissions": 2, "retransmission_delay_s": 0.0}
+    config = bler_cell(combining=combining, **layer)
+    links = Cell(config, 60, seed=0).links(0)
+    clients = np.flatnonzero(links.planned_snr_hz > 2e5)
+    known, mean = links.planned_snr_hz[clients], links.mean_snr_hz[clients]
+    tries = mean_tries(known, mean, 1e5, config)
+    assert tries.max() > 1.1
+    for client, expected in zip(clients[:20], tries, strict=False):
+        grant = granted(config, links, int(client), 1e5)
+        sent = Air(config, 0).uplink(8448 * 2000, links, grant)
+        assert sent.transmissions / 2000 == pytest.approx(float(expected), abs=0.08)
+    # As many links as clients have rounds, as where budgets are judged.
+    many = mean_tries(
+        np.tile(known[:, None], 5), mean[:, None], np.full((known.size, 1), 1e5), config
+    )
+    assert many == pytest.approx(np.tile(tries[:, None], 5), rel=1e-12)
 
 
 @pytest.mark.parametrize("combining", ["none", "chase"])

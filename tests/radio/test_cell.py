@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from airtune.radio.cell import Cell
+from airtune.radio.cell import Cell, likely_snr_hz
 from airtune.radio.config import CellConfig
 
 SLOW = CellConfig(speed_kmh=0.3, round_interval_s=0.1, fading="rayleigh")
@@ -77,6 +77,33 @@ def test_ideal_links_are_infinite():
     assert np.isinf(links.snr_hz).all() and np.isinf(links.planned_snr_hz).all()
 
 
+@pytest.mark.parametrize("path_loss", ["log-distance", "free-space", "umi"])
+def test_walls_leave_no_fixed_path(path_loss):
+    """Rician clients indoors fade as Rayleigh ones do, whatever the model knows of sight."""
+    config = CellConfig(
+        path_loss=path_loss, indoor_fraction=0.5, shadowing_db=0.0, rician_k_db=15.0
+    )
+    links = Cell(config, 20_000, seed=0).links(1)
+    power = links.gain / links.mean_gain
+    assert links.indoors.mean() == pytest.approx(0.5, abs=0.02)
+    assert not (links.indoors & links.line_of_sight).any()
+    assert power[links.indoors].std() == pytest.approx(1.0, abs=0.05)
+    outside = ~links.indoors & (links.line_of_sight | (path_loss != "umi"))
+    k = 10**1.5
+    assert power[outside].std() == pytest.approx(np.sqrt(1 + 2 * k) / (1 + k), abs=0.02)
+    likely = likely_snr_hz(config, links, np.arange(200), 500) / links.mean_snr_hz[:200, None]
+    assert likely[links.indoors[:200]].std() == pytest.approx(1.0, abs=0.02)
+    assert likely[outside[:200]].std() < 0.3
+
+
+def test_an_snr_of_one_value_is_its_own_mean():
+    config = CellConfig(snr_db=(7.0, 7.0))
+    links = Cell(config, 4, seed=0).links(2)
+    assert np.array_equal(links.mean_snr_hz, links.snr_hz)
+    nearly = Cell(CellConfig(snr_db=(7.0, 7.0 + 1e-9)), 4, seed=0).links(2)
+    assert nearly.mean_snr_hz == pytest.approx(links.mean_snr_hz, rel=1e-8)
+
+
 def test_snr_may_be_drawn_uniformly_instead_of_from_places_and_fading():
     config = CellConfig(snr_db=(0.0, 20.0), bandwidth_hz=6e6, allocation="equal")
     cell = Cell(config, 30, seed=0)
@@ -87,5 +114,13 @@ def test_snr_may_be_drawn_uniformly_instead_of_from_places_and_fading():
     assert np.histogram(drawn, bins=10, range=(0, 20))[0] == pytest.approx(600, rel=0.2)
     assert abs(np.corrcoef(drawn[:-1].ravel(), drawn[1:].ravel())[0, 1]) < 0.05
     assert np.array_equal(rounds[7].snr_hz, Cell(config, 30, seed=0).links(7).snr_hz)
+    # (100 - 1) / ln 100 = 21.5, where the middle of the range in dB would be 10.
+    mean = rounds[0].mean_snr_hz / 200e3
+    assert mean == pytest.approx(np.full(30, 99 / np.log(100)))
+    seen = np.mean([links.snr_hz for links in rounds]) / 200e3
+    assert seen == pytest.approx(mean[0], rel=4 * 26.3 / 21.5 / np.sqrt(6000))
+    likely = likely_snr_hz(config, rounds[0], np.arange(3), 5000) / 200e3
+    assert 10 * np.log10(likely[2]) == pytest.approx((np.arange(5000) + 0.5) / 250)
+    assert likely.mean() == pytest.approx(mean[0], rel=1e-6)
     assert np.isfinite(rounds[0].downlink_snr_hz).all()
     assert np.array_equal(rounds[3].planned_snr_hz, rounds[3].snr_hz)

@@ -83,6 +83,10 @@ def test_devices_by_name_or_inline():
             "Shannon's law only",
         ),
         ({"bandwith_hz": 1e6}, "Extra inputs"),
+        ({"rate": {"resource_block_hz": 1e-9}}, "greater than or equal to 1000"),
+        ({"log_distance_reference_db": 1e300}, "less than or equal to 300"),
+        ({"log_distance_reference_db": -1.0}, "greater than or equal to 0"),
+        ({"decorrelation_m": 1e-12}, "greater than or equal to 0.1"),
     ],
 )
 def test_mistakes_are_named(wrong, hint):

@@ -73,9 +73,23 @@ def test_a_share_of_the_clients_is_indoors():
     assert drawn.inside.mean() == pytest.approx(0.3, abs=0.01)
     assert not drawn.loss_db[~drawn.inside].any() and not drawn.depth_m[~drawn.inside].any()
     depth, loss = drawn.depth_m[drawn.inside], drawn.loss_db[drawn.inside]
-    assert np.quantile(depth, [0.1, 0.5, 0.9]) == pytest.approx([2.5, 12.5, 22.5], abs=0.4)
+    # Of the smaller of two draws: 25 (1 - sqrt(1 - p)).
+    tenths = 25 * (1 - np.sqrt(1 - np.array([0.1, 0.5, 0.9])))
+    assert np.quantile(depth, [0.1, 0.5, 0.9]) == pytest.approx(tenths, abs=0.4)
     beyond = loss - low_loss_db(depth, 3.5)
     assert (beyond.mean(), beyond.std()) == pytest.approx((0.0, 4.4), abs=0.12)
+
+
+def test_rural_buildings_are_ten_metres_deep():
+    plain = CellConfig(path_loss="rma", radius_m=2000.0, shadowing_db=0.0)
+    outside, mixed = (
+        LargeScale(plain.model_copy(update={"indoor_fraction": share}), 3000, seed=0).at(0)
+        for share in (0.0, 1.0)
+    )
+    drawn = indoors(1.0, 3.5, 3000, seed=0, deepest_m=10.0)
+    assert 9.0 < drawn.depth_m.max() < 10.0
+    lost_db = 10 * np.log10(outside.mean_gain / mixed.mean_gain)
+    assert np.mean(np.isclose(lost_db, drawn.loss_db)) > 0.95
 
 
 def test_indoor_clients_lose_what_the_wall_takes_and_sight_with_it():

@@ -20,7 +20,7 @@ from airtune.radio.rate import (
     rate_slope,
     snr_for_rate_hz,
 )
-from airtune.scheduling.bandwidth import min_max_delay
+from airtune.scheduling.bandwidth import best_snr_shares, min_max_delay
 from airtune.scheduling.tsfa import Band, priced_shares
 
 MCS = RateModel(law="mcs")
@@ -134,6 +134,17 @@ def test_extremes_raise_no_warning():
             5.33203125,
             0.0,
         ]
+
+
+def test_shares_by_snr_are_within_12_percent_of_the_largest_sum_of_rates():
+    rng, part = np.random.default_rng(3), np.linspace(0, 1, 4001)[1:-1]
+    below = []
+    for _ in range(300):
+        snr_hz = 20e6 * 10 ** rng.uniform(-0.4, 2.2, 2)
+        found = rate_bps(best_snr_shares(snr_hz, 20e6), snr_hz, MCS).sum()
+        tried = rate_bps(part * 20e6, snr_hz[0], MCS) + rate_bps((1 - part) * 20e6, snr_hz[1], MCS)
+        below.append(1.0 - found / tried.max())
+    assert 0.05 < max(below) < 0.12
 
 
 def test_min_max_delay_is_the_best_of_a_grid():

@@ -215,5 +215,15 @@ def test_mistakes_are_sentences():
     ):
         with pytest.raises(UserError, match=hint):
             aggregate(*wrong, options, rng, **BAND)
+    for place, name in enumerate(("vectors", "weights", "gain", "mean_gain")):
+        for value in (np.nan, np.inf, -np.inf):
+            wrong = [np.array(each, dtype=np.float64) for each in (vectors, weights, gain, mean)]
+            wrong[place].flat[3] = value
+            with pytest.raises(UserError, match=f"^{name} must be finite"):
+                aggregate(*wrong, options, rng, **BAND)
+    for name, value in (("power_w", 0.0), ("power_w", np.nan), ("bandwidth_hz", 0.0),
+                        ("noise_w_per_hz", -1.0), ("noise_w_per_hz", np.inf)):  # fmt: skip
+        with pytest.raises(UserError, match=f"^{name} is {value:g}; it must be a finite number"):
+            aggregate(vectors, weights, gain, mean, options, rng, **(BAND | {name: value}))
     with pytest.raises(ValueError, match="needs a threshold above 0"):
         OverTheAir(power="average")

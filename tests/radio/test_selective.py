@@ -12,6 +12,7 @@ from airtune.radio.cell import Cell, Links, likely_snr_hz
 from airtune.radio.config import CellConfig
 from airtune.radio.rate import RateModel, rate_bps
 from airtune.radio.selective import Selective, effective_power
+from airtune.radio.small_scale import k_factor
 from airtune.radio.taps import exponential_taps
 
 BLOCK_HZ = 180e3
@@ -24,7 +25,7 @@ def config_of(delay_spread_ns=300.0, **changes):
 
 def powers_of(config, clients=2000, round=0, seed=0):
     sight = np.ones(clients, dtype=bool)
-    parts = Selective(config, clients, seed).powers(round, sight)
+    parts = Selective(config, clients, seed).powers(round, k_factor(config, sight, ~sight))
     return np.concatenate([powers for _, powers in parts])
 
 
@@ -67,18 +68,35 @@ def test_a_fixed_path_is_flat():
     assert powers.mean() == pytest.approx(1.0, abs=0.01)
     assert powers.var() == pytest.approx((2 * k + 1) / (k + 1) ** 2, rel=0.05)
     # Out of sight there is none.
-    hidden = Selective(config_of(fading="rician", path_loss="umi"), 2000, 0)
-    _, scattered = next(hidden.powers(0, np.zeros(2000, dtype=bool)))
+    hidden = config_of(fading="rician", path_loss="umi")
+    nobody = np.zeros(2000, dtype=bool)
+    factors = k_factor(hidden, nobody, nobody)
+    _, scattered = next(Selective(hidden, 2000, 0).powers(0, factors))
     assert scattered.var() == pytest.approx(1.0, abs=0.1)
     strong = powers_of(config.model_copy(update={"rician_k_db": 40.0}))
     assert np.ptp(strong, axis=1).max() < 0.15
 
 
+def test_links_of_clients_indoors_have_no_fixed_path():
+    config = config_of(
+        fading="rician", rician_k_db=30.0, path_loss="free-space", indoor_fraction=0.5
+    )
+    links = Cell(config, 400, seed=0).links(0)
+    assert 150 < links.indoors.sum() < 250
+    blocks = links.block_snr_hz(np.arange(400)) / links.mean_snr_hz[:, None]
+    spread = blocks.std(1)
+    # K = 1000 leaves each block within a few percent of the mean; Rayleigh ones spread by 1.
+    assert spread[~links.indoors].max() < 0.15 < spread[links.indoors].min()
+    usual = likely_snr_hz(config, links, np.arange(400), 50) / links.mean_snr_hz[:, None]
+    assert (np.ptp(usual[~links.indoors], axis=1) < 0.1).all()
+    assert (np.ptp(usual[links.indoors], axis=1) > 0.1).all()
+
+
 def test_rounds_remember_each_other_as_with_flat_fading():
     slow = config_of(speed_kmh=0.3, round_interval_s=0.1)
     cell = Selective(slow, 1200, 0)
-    sight = np.ones(1200, dtype=bool)
-    rounds = [np.concatenate([p for _, p in cell.powers(r, sight)]) for r in (0, 1, 2, 1)]
+    k = np.zeros(1200)
+    rounds = [np.concatenate([p for _, p in cell.powers(r, k)]) for r in (0, 1, 2, 1)]
     # J0(2 pi 0.973 Hz 0.1 s)^2 = 0.823.
     correlation = np.corrcoef(rounds[0].ravel(), rounds[1].ravel())[0, 1]
     assert correlation == pytest.approx(0.823, abs=0.02)

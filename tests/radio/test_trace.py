@@ -1,4 +1,5 @@
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,12 @@ ROWS = "round,client,snr_db\n1,0,3\n1,1,4\n2,0,5\n2,1,6\n"
         (ROWS.replace("round", "time"), 2, "columns time, client, snr_db; it needs round, client"),
         ("round,client,snr_db,rate_bps\n1,0,1,1\n", 1, "one of snr_db, rate_bps, and no other"),
         ("round,client,snr_db\n", 1, "links.csv' has no rows"),
+        ("round,client,snr_db\n\n\n", 1, "links.csv' has no rows"),
         ("", 1, "links.csv' cannot be read as csv"),
+        (ROWS.replace("1,0,3", "1,0,3,7"), 2, "has rows of 4 fields, and 3 names in its first row"),
+        ("round,client,snr_db\n9,1,0,7\n9,1,1,9\n", 2, "has rows of 4 fields, and 3 names"),
+        ("round,client,snr_db\n1,0,5,7,8\n1,1,5\n", 2, "has rows of 5 fields, and 3 names"),
+        (ROWS.replace("2,0,5", "2,0,5,7"), 2, "links.csv' cannot be read as csv"),
     ],
 )
 def test_what_is_wrong_in_a_trace_is_said_with_its_file_and_row(tmp_path, text, clients, sentence):
@@ -149,6 +155,56 @@ def test_what_is_wrong_in_a_trace_is_said_with_its_file_and_row(tmp_path, text, 
     with pytest.raises(UserError, match=sentence) as caught:
         Cell(CellConfig(trace=path), clients, seed=0)
     assert str(caught.value).startswith("cell.trace: '") and str(caught.value).endswith(".")
+
+
+def test_blank_lines_may_end_a_trace(tmp_path):
+    path = written(tmp_path, ROWS + "\n\n")
+    assert read_trace(path, 2).values.tolist() == [[3.0, 4.0], [5.0, 6.0]]
+    with pytest.raises(UserError, match="row 6: round is nan"):
+        read_trace(written(tmp_path, ROWS + "\n3,0,1\n"), 2)
+
+
+@pytest.mark.parametrize(
+    "law, named, highest",
+    [
+        ("shannon", r"cell\.rate\.max_efficiency allows", 5.55e6),
+        ("mcs", r"cell\.rate\.law mcs allows at best", 910 / 1024 * 6e6),
+    ],
+)
+def test_a_rate_that_is_too_high_is_refused_by_the_law_that_says_so(tmp_path, law, named, highest):
+    config = {"bandwidth_hz": 1e6, "rate": {"law": law}}
+    path = written(tmp_path, f"round,client,rate_bps\n1,0,{highest}\n2,0,1e5\n")
+    links = Cell(CellConfig(trace=path, **config), 1, seed=0).links(1)
+    assert rate_bps(1e6, links.snr_hz[0], CellConfig(**config).rate) == pytest.approx(highest)
+    (tmp_path / "more").mkdir()
+    path = written(tmp_path / "more", f"round,client,rate_bps\n1,0,{1.01 * highest}\n")
+    with pytest.raises(UserError, match=f"above the {highest:.6g}".replace("+", r"\+")) as said:
+        Cell(CellConfig(trace=path, **config), 1, seed=0)
+    assert re.search(named, str(said.value))
+
+
+@pytest.mark.parametrize(
+    "law, lowest",
+    [
+        # A block of 180 kHz at -5 dB with a gap of 2 dB, and in the lowest scheme.
+        ("shannon", 180e3 * np.log2(1 + 10**-0.7)),
+        ("mcs", 180e3 * 2 * 251 / 1024),
+    ],
+)
+def test_a_rate_is_served_or_refused_and_none_at_all_is_an_outage(tmp_path, law, lowest):
+    """None of them becomes an outage in silence."""
+    config = {"bandwidth_hz": 20e6, "rate": {"law": law}, "allocation": "equal"}
+    rows = "round,client,rate_bps\n1,0,{}\n1,1,0\n"
+    config = CellConfig(trace=written(tmp_path, rows.format(repr(float(lowest)))), **config)
+    plan = allocate(Cell(config, 2, seed=0).links(1), [0, 1], 1e6, 1e3, 0.0, config)
+    assert plan.skipped == {1: "outage"}
+    (tmp_path / "less").mkdir()
+    path = written(tmp_path / "less", rows.format(0.99 * lowest))
+    config = config.model_copy(update={"trace": path})
+    with pytest.raises(UserError, match=r"for client 0 in its round number 1, below the .* outage"):
+        Cell(config, 2, seed=0)
+    narrow = config.rate.model_copy(update={"resource_block_hz": 100e3})
+    assert Cell(config.model_copy(update={"rate": narrow}), 2, seed=0).links(1).snr_hz[0] > 0
 
 
 def test_a_trace_that_is_no_table_is_said(tmp_path):

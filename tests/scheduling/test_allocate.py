@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from airtune.radio.air import Air
 from airtune.radio.cell import Cell
 from airtune.radio.config import CellConfig
-from airtune.radio.rate import rate_bps
+from airtune.radio.rate import bandwidth_for_rate_hz, rate_bps
+from airtune.scheduling import allocate as module
 from airtune.scheduling.allocate import allocate
+from airtune.scheduling.deadline import bits_by_deadline
 
 
 def links_of(config, snr_hz):
@@ -193,3 +196,98 @@ def test_a_schedulers_own_division_keeps_full_power():
     divide = lambda clients: (np.full(len(clients), 1e6), np.full(len(clients), 5e3))  # noqa: E731
     plan = allocate(links, [0, 1], 1e4, 1e3, 0.0, config, divide)
     assert [(g.power_w, g.bits) for g in plan.grants.values()] == [(config.power_w, 5e3)] * 2
+
+
+# ---- a deadline that not all can meet
+
+ORDERED = ["min-max-delay", "max-min-rate", "max-sum-rate", "min-energy"]
+
+
+def crowded(rule, seed, clients=9, error=0.0, smallest=None, **changes):
+    """More clients than a band can serve, alike in nothing."""
+    config = CellConfig(
+        preset="legacy-macro", allocation=rule, packet_error=error, deadline_s=4.0, **changes
+    )
+    links = Cell(config, clients, seed).links(1)
+    rng = np.random.default_rng(seed)
+    least = rng.uniform(20e6, 40e6, clients) if smallest is None else np.full(clients, smallest)
+    compute = rng.uniform(0.1, 2.5, clients)
+    payload = least * rng.uniform(1.0, 4.0, clients)
+    plan = allocate(links, np.arange(clients), payload, least, compute, config)
+    return config, links, least, compute, plan
+
+
+@pytest.mark.parametrize("rule", [*ORDERED, "resource-blocks"])
+@pytest.mark.parametrize("seed", range(8))
+def test_as_many_are_served_as_any_choice_allows(rule, seed):
+    config, links, least, compute, plan = crowded(rule, seed)
+    needed = bandwidth_for_rate_hz(least / (4.0 - compute), links.snr_hz, config.rate)
+    if rule == "resource-blocks":
+        needed = np.ceil(needed / 180e3) * 180e3
+    band = config.blocks * 180e3 if rule == "resource-blocks" else config.bandwidth_hz
+    most = max(
+        len(some)
+        for count in range(10)
+        for some in itertools.combinations(range(9), count)
+        if needed[list(some)].sum() <= band
+    )
+    assert 2 <= most < 9
+    assert len(plan.grants) == most
+    assert sum(grant.bandwidth_hz for grant in plan.grants.values()) <= 20e6 * (1 + 1e-12)
+    assert all(grant.bits >= least[client] for client, grant in plan.grants.items())
+    assert all("by the deadline" in reason for reason in plan.skipped.values())
+
+
+@pytest.mark.parametrize("rule", ["min-max-delay", "max-min-rate"])
+@pytest.mark.parametrize("seed", range(4))
+def test_with_packet_errors_one_more_would_not_fit(rule, seed):
+    config, links, _, compute, plan = crowded(rule, seed, 20, 0.1, smallest=15e6)
+    width = np.geomspace(1e4, 20e6, 4000)
+    needed = []
+    for client in range(20):
+        link = np.full(width.size, links.snr_hz[client])
+        left = np.full(width.size, compute[client])
+        bits = bits_by_deadline(link, link, width, left, config)
+        needed.append(width[np.argmax(bits >= 15e6)] if (bits >= 15e6).any() else np.inf)
+    in_order = np.sort(needed).cumsum()
+    # The grid is 0.2 % wide: what fits by it is served, and what is served fits but for that.
+    served = len(plan.grants)
+    assert np.searchsorted(in_order, 20e6) <= served < 20
+    assert in_order[served - 1] <= 20e6 * 1.003
+    assert set(plan.grants) == set(np.argsort(needed)[:served].tolist())
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1])
+@pytest.mark.parametrize("rule", RULES)
+def test_who_is_served_does_not_depend_on_numbers(rule, error):
+    config = CellConfig(preset="legacy-macro", allocation=rule, packet_error=error, deadline_s=6.0)
+    links = Cell(config, 20, seed=1).links(1)
+    order = np.random.default_rng(5).permutation(20)
+    there = links_of(config, links.snr_hz[order])
+    plan, turned = (
+        allocate(each, np.arange(20), 20e6, 20e6, 1.0, config) for each in (links, there)
+    )
+    assert sorted(order[list(turned.grants)]) == list(plan.grants)
+    assert 10 < len(plan.grants) < 20
+
+
+def test_who_computes_long_is_served_too_if_its_smallest_payload_fits():
+    # The whole payloads end together long after the deadline; of the last one's little is there.
+    config = CellConfig(deadline_s=2.0, packet_error=0.0)
+    compute = np.array([0.1, 0.1, 0.1, 1.8])
+    plan = allocate(links_of(config, [1e9] * 4), range(4), 2e8, 8e6, compute, config)
+    assert list(plan.grants) == [0, 1, 2, 3]
+    assert plan.grants[3].bits == pytest.approx(8e6, rel=1e-6)
+    assert sum(g.bandwidth_hz for g in plan.grants.values()) == pytest.approx(20e6)
+    assert len({plan.grants[k].bandwidth_hz for k in range(3)}) == 1
+
+
+@pytest.mark.parametrize("rule", [*ORDERED, "resource-blocks"])
+def test_the_spectrum_is_divided_a_few_times_however_many_are_skipped(rule, monkeypatch):
+    divisions, divide = [], module._shares
+    monkeypatch.setattr(module, "_shares", lambda *each: divisions.append(1) or divide(*each))
+    changes = {"bandwidth_hz": 75e6} if rule == "resource-blocks" else {}
+    *_, plan = crowded(rule, 0, 400, 0.1, 2e6, **changes)
+    assert len(plan.skipped) > 20
+    assert len(plan.grants) > 10
+    assert len(divisions) <= 3

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,9 @@ from scipy.optimize import minimize
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps
 from airtune.scheduling.bandwidth import (
     best_snr_shares,
+    bounded,
     equal_shares,
+    longest_fitting,
     max_min_rate,
     min_max_delay,
 )
@@ -179,3 +183,51 @@ def test_rates_rise_with_bandwidth_and_with_power(bandwidth_hz, snr_hz, more, wh
     rate = float(rate_bps(bandwidth_hz, snr_hz, model))
     assert rate_bps(more * bandwidth_hz, snr_hz, model) >= rate * (1 - 1e-12)
     assert rate_bps(bandwidth_hz, more * snr_hz, model) >= rate * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bounded_shares_fill_the_band_within_their_bounds(seed):
+    rng = np.random.default_rng(seed)
+    share, least = rng.dirichlet(np.ones(8)), rng.dirichlet(np.ones(8)) * rng.uniform(0.2, 0.9)
+    most = least + rng.dirichlet(np.ones(8)) * rng.uniform(1.2, 4.0)
+    found = bounded(share, least, most, 1.0)
+    assert found.sum() == pytest.approx(1.0, rel=1e-12)
+    assert ((found >= least) & (found <= most)).all()
+    between = (found > least) & (found < most)
+    c = (found / share)[between]
+    assert c == pytest.approx(np.full(c.size, c.mean()))
+    assert (least[~between] >= c.mean() * share[~between] * (1 - 1e-9))[
+        found[~between] == least[~between]
+    ].all()
+    assert (bounded(share, least, most, least.sum()) == least).all()
+    assert (bounded(share, least, most, 10.0) == most).all()
+    assert bounded(share, 0.5 * share, 2.0 * share, 1.0) is share
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bounded_shares_by_snr_have_the_largest_sum_of_rates_within_the_bounds(seed):
+    rng = np.random.default_rng(seed)
+    snr_hz, least = 20e6 * 10 ** rng.uniform(0, 2, 4), 20e6 * rng.dirichlet(np.ones(4)) * 0.7
+    most = least + 4e6
+    share = bounded(best_snr_shares(snr_hz, 20e6), least, most, 20e6)
+    found = minimize(
+        lambda x: -rate_bps(x * 20e6, snr_hz, SHANNON).sum() / 1e8,
+        least / 20e6 + 0.075,
+        method="SLSQP",
+        bounds=[(each / 20e6, each / 20e6 + 0.2) for each in least],
+        constraints=[{"type": "eq", "fun": lambda x: 1.0 - x.sum()}],
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert (share == least).any()
+    assert rate_bps(share, snr_hz, SHANNON).sum() >= -1e8 * found.fun * (1 - 1e-7)
+
+
+def test_those_who_need_least_fit_in_the_largest_number():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        needed = rng.exponential(size=7)
+        fits = longest_fitting(needed, 2.0)
+        sets = itertools.chain.from_iterable(itertools.combinations(needed, n) for n in range(8))
+        assert fits.sum() == max(len(some) for some in sets if sum(some) <= 2.0)
+        assert needed[fits].sum() <= 2.0
+    assert longest_fitting(np.array([2, 1, 2, 1]), 4).tolist() == [True, True, False, True]

@@ -11,6 +11,7 @@ from airtune.scheduling.blocks import min_max_blocks
 
 PLAIN = RateModel()
 SHANNON = RateModel(gap_db=0.0, max_efficiency=100.0, min_snr_db=-30.0)
+MCS = RateModel(law="mcs")
 
 
 def finish(bits, snr_hz, start, blocks, model):
@@ -26,7 +27,7 @@ def drawn(seed, clients, weakest=4.5):
     )
 
 
-@pytest.mark.parametrize("model", [PLAIN, SHANNON])
+@pytest.mark.parametrize("model", [PLAIN, SHANNON, MCS])
 @pytest.mark.parametrize("seed", range(15))
 def test_no_division_of_blocks_finishes_earlier(seed, model):
     clients, blocks = 3 + seed % 2, 6 + seed % 4
@@ -72,3 +73,76 @@ def test_fewer_blocks_than_clients_are_refused():
     with pytest.raises(ValueError, match="3 clients cannot share 2 resource blocks"):
         min_max_blocks(1e6, np.full(3, 1e9), 0.0, 2, PLAIN)
     assert min_max_blocks(1e6, np.zeros(0), 0.0, 2, PLAIN).size == 0
+
+
+# ---- rates with flat parts, and what is left over
+
+
+@pytest.mark.parametrize("model", [PLAIN, MCS])
+@pytest.mark.parametrize("seed", range(20))
+def test_many_blocks_finish_as_early_as_the_least_time_that_fits(seed, model):
+    """Of all times at which somebody may end, the least by which all can, by a table."""
+    rng = np.random.default_rng(seed)
+    clients, blocks = int(rng.integers(1, 6)), int(rng.integers(6, 60))
+    snr_hz = 180e3 * 10 ** rng.uniform(-0.2, 3.0, clients)
+    bits, start = rng.uniform(1e6, 2e7, clients), rng.uniform(0, 3, clients)
+    each = np.arange(1, blocks + 1)[:, None]
+    table = finish(bits, snr_hz, start, each, model)
+    table = np.minimum.accumulate(table, axis=0)  # rounding apart it never rises
+    fits = [
+        time
+        for time in np.unique(table)
+        if (table[-1] <= time).all() and (table > time).sum() + clients <= blocks
+    ]
+    given = min_max_blocks(bits, snr_hz, start, blocks, model)
+    assert given.sum() <= blocks
+    assert finish(bits, snr_hz, start, given, model).max() == pytest.approx(fits[0], rel=1e-12)
+
+
+def test_a_flat_part_of_the_rate_is_crossed_at_once():
+    # The second scheme fills four blocks; the lowest one carries more only from seven on.
+    snr_hz = np.array([180e3 * 10**-0.075 * 4.0])
+    rates = rate_bps(180e3 * np.arange(1, 11), snr_hz, MCS)
+    assert rates[3] == rates[4] == rates[5] < rates[6] == rates[9]
+    assert [min_max_blocks(1e7, snr_hz, 0.0, m, MCS)[0] for m in (3, 4, 6, 7, 10)] == [
+        3,
+        4,
+        4,
+        7,
+        7,
+    ]
+
+
+@pytest.mark.parametrize("model", [PLAIN, MCS])
+def test_blocks_are_never_later_than_an_equal_division(model):
+    for seed in range(30):
+        bits, snr_hz, start = drawn(seed, 10, weakest=5.5)
+        given = min_max_blocks(bits, snr_hz, start, 110, model)
+        took = finish(bits, snr_hz, start, given, model).max()
+        assert took <= finish(bits, snr_hz, start, np.full(10, 11), model).max()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_shannons_blocks_are_those_that_go_to_the_slowest_one_by_one(seed):
+    bits, snr_hz, start = drawn(seed, 12, weakest=6.5)
+    given = np.ones(12, dtype=int)
+    for _ in range(200 - 12):
+        given[finish(bits, snr_hz, start, given, SHANNON).argmax()] += 1
+    assert (min_max_blocks(bits, snr_hz, start, 200, SHANNON) == given).all()
+
+
+@pytest.mark.parametrize("model", [PLAIN, MCS])
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_left_over_helps_nobody(seed, model):
+    bits, snr_hz, start = drawn(seed, 6, weakest=5.0)
+    given = min_max_blocks(bits, snr_hz, start, 61, model)
+    now, left = finish(bits, snr_hz, start, given, model), 61 - given.sum()
+    for further in range(1, left + 1):
+        assert (finish(bits, snr_hz, start, given + further, model) > now * (1 - 1e-8)).all()
+
+
+def test_nobody_gets_fewer_blocks_than_its_least():
+    least = np.array([1, 20, 1])
+    given = min_max_blocks(1e6, np.full(3, 1e9), 0.0, 30, PLAIN, least)
+    assert given.tolist() == [5, 20, 5]
+    assert min_max_blocks(1e6, np.full(3, 1e9), 0.0, 30, PLAIN, np.array([2, 3, 4])).max() == 10

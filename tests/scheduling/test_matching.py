@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from airtune.errors import UserError
 from airtune.scheduling.matching import bottleneck_matching, least_sum_matching
 
 
@@ -52,3 +53,12 @@ def test_more_clients_than_channels_cannot_be_matched():
         with pytest.raises(ValueError, match="3 clients one of 2"):
             rule(np.ones((3, 2)))
         assert rule(np.zeros((0, 4))).size == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_costs_that_are_no_numbers_are_refused(value):
+    costs = np.ones((2, 3))
+    costs[1, 2] = value
+    for rule in (least_sum_matching, bottleneck_matching):
+        with pytest.raises(UserError, match=f"costs has {value:g} for client 1 and sub-channel 2"):
+            rule(costs)

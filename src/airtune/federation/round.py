@@ -19,6 +19,7 @@ from airtune.radio.air import Air
 from airtune.radio.cell import Cell, Links, granted_snr_hz
 from airtune.radio.compute import Passes, compute_joules, compute_seconds
 from airtune.radio.grant import Grant
+from airtune.radio.rate import occupied_hz
 from airtune.scheduling.plan import Plan
 from airtune.wire import WireError, decode, encode
 
@@ -115,9 +116,8 @@ class RoundRunner:
         passes = self._passes[reply.client % len(self._passes)]
         work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
         # A replayed link may be dead, and with statistical CSI nobody knew when it was granted.
-        full = granted_snr_hz(links, grant, self._cell.config.rate)
-        snr_hz = full * (grant.power_w / self._cell.config.power_w)
-        snr = snr_hz / grant.bandwidth_hz
+        link = granted_snr_hz(links, grant, self._cell.config)
+        snr = link.now / self._occupied_hz(grant, link.planned)
         row = UploadRow(
             links.round,
             reply.client,
@@ -140,6 +140,12 @@ class RoundRunner:
             row.status, row.seconds, row.joules = trip.status, trip.seconds, trip.joules
             row.transmissions = trip.transmissions
         return row
+
+    def _occupied_hz(self, grant: Grant, planned_snr_hz: float) -> float:
+        """Return the part of its share that a client fills, as power is not spread thinner."""
+        if self._cell.config.ideal:
+            return grant.bandwidth_hz
+        return float(occupied_hz(grant.bandwidth_hz, planned_snr_hz, self._cell.config.rate))
 
     def _collect(self, uploads: Sequence[UploadRow]) -> None:
         """Let the clock run to the end of the round and note what came when, or too late.

@@ -9,6 +9,16 @@ if TYPE_CHECKING:
     from airtune.radio.config import CellConfig
 
 
+def check_cell(cell: CellConfig) -> None:
+    """Raise ValueError with a sentence for the first keys that do not go together."""
+    check_places(cell)
+    check_sources(cell)
+    check_selectivity(cell)
+    check_errors(cell)
+    check_deadline(cell)
+    check_spectrum(cell)
+
+
 def check_places(cell: CellConfig) -> None:
     """Refuse layouts without room or without positions, and walks that go nowhere."""
     if cell.layout != "fixed" and cell.min_distance_m >= cell.radius_m:

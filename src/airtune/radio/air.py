@@ -17,6 +17,9 @@ from airtune.radio.packet_errors import packet_errors, undecodable
 from airtune.radio.rate import in_outage, rate_bps
 from airtune.radio.units import Bools, Floats, Ints
 
+# The slack forgives rounding between a planned rate and the recomputed one.
+_ROUNDED = 1.0 - 1e-9
+
 
 @dataclass(frozen=True)
 class Downlink:
@@ -56,19 +59,27 @@ class Air:
     def downlink(self, bits: int, links: Links, listeners: Ints) -> Downlink:
         """Broadcast ``bits`` at the rate of the worst listener that can be reached at all.
 
-        ``seconds = bits / r(B_down, min snr_hz)``. Errors of single packets are left out: at the
-        worst listener's rate, everybody else has SNR to spare.
+        ``seconds = bits / r(B_down, min snr_hz)`` over SNRs as the server knows them: with
+        statistical CSI the mean less the fade margin, and who fades below the rate has not heard.
+        Errors of single packets are left out: at the worst listener's rate, everybody else has
+        SNR to spare.
         """
-        if self.config.ideal:
+        config = self.config
+        if config.ideal:
             return Downlink(0.0, 0.0, math.inf, np.ones(len(listeners), dtype=np.bool_))
         snr_hz = links.downlink_snr_hz[listeners]
-        heard = ~in_outage(snr_hz, self.config.rate)
-        if not heard.any():
-            return Downlink(0.0, 0.0, 0.0, heard)
-        worst = snr_hz[heard].min()
-        rate = float(rate_bps(self.config.broadcast_hz, worst, self.config.rate))
+        heard = ~in_outage(snr_hz, config.rate)
+        planned, reached = snr_hz, heard
+        if config.csi == "statistical":
+            planned = self._downlink_over_uplink() * links.planned_snr_hz[listeners]
+            reached = ~in_outage(planned, config.rate)
+        if not reached.any():
+            return Downlink(0.0, 0.0, 0.0, np.zeros_like(heard))
+        rate = float(rate_bps(config.broadcast_hz, planned[reached].min(), config.rate))
+        if config.csi == "statistical":
+            heard &= rate_bps(config.broadcast_hz, snr_hz, config.rate) >= rate * _ROUNDED
         seconds = bits / rate
-        return Downlink(seconds, self.config.receive_power_w * seconds, rate, heard)
+        return Downlink(seconds, config.receive_power_w * seconds, rate, heard)
 
     def uplink(self, bits: int, links: Links, grant: Grant) -> Uplink:
         """Send ``bits`` as granted; the outcome is a function of (seed, round, client) and these.
@@ -85,9 +96,9 @@ class Air:
             return Uplink(False, "outage", 0.0, 0.0, 0)
         once = bits / grant.rate_bps
         packets = _packets(bits, config)
-        planned, now, mean = self._snr_hz(links, grant)
-        q, law = packet_errors(config, grant.bandwidth_hz, planned, now, mean)
-        if self._fades_out(now, grant, q, law):
+        snr_hz = granted_snr_hz(links, grant, config)
+        q, law = packet_errors(config, grant.bandwidth_hz, *snr_hz)
+        if self._fades_out(snr_hz.now, grant, q, law):
             joules = once * (grant.power_w + config.circuit_power_w)
             return Uplink(False, "outage", once, joules, packets)
         rng = generator(self.seed, "arq", links.round, grant.client)
@@ -98,16 +109,11 @@ class Air:
         status: Literal["delivered", "lost"] = "lost" if arq.lost else "delivered"
         return Uplink(not arq.lost, status, seconds, joules, arq.transmissions)
 
-    def _snr_hz(self, links: Links, grant: Grant) -> tuple[float, float, float]:
-        """Return P g / (N0 F) in Hz of a grant: as planned with, as it is, and over all fading.
-
-        Blocks are given away one by one only where they are known: those are as planned with.
-        """
-        dimmed = grant.power_w / self.config.power_w
-        now = granted_snr_hz(links, grant, self.config.rate)
-        planned = links.planned_snr_hz[grant.client] if grant.blocks is None else now
-        mean = links.mean_snr_hz[grant.client]
-        return float(planned) * dimmed, now * dimmed, float(mean) * dimmed
+    def _downlink_over_uplink(self) -> float:
+        """Return the ratio of the SNRs of a link, whose gain is the same both ways."""
+        config = self.config
+        down = config.base_station_power_w / config.client_noise_w_per_hz
+        return down / (config.power_w / config.noise_w_per_hz)
 
     def _fades_out(self, snr_hz: float, grant: Grant, q: Floats, law: Law) -> bool:
         config = self.config
@@ -116,8 +122,7 @@ class Air:
         if config.packet_error == "bler":
             return bool(undecodable(q, law, config.max_transmissions))
         carried = rate_bps(grant.bandwidth_hz, snr_hz, config.rate)
-        # The slack forgives rounding between the granted and the recomputed rate.
-        return bool(carried < grant.rate_bps * (1.0 - 1e-9))
+        return bool(carried < grant.rate_bps * _ROUNDED)
 
 
 def _packets(bits: int, config: CellConfig) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,14 +16,13 @@ from airtune.radio.bler import bler_curves
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
 from airtune.radio.large_scale import LargeScale
-from airtune.radio.rate import RateModel
 from airtune.radio.selective import (
     Selective,
     effective_power,
     flat_snr_hz,
     likely_effective_powers,
 )
-from airtune.radio.small_scale import SmallScale, likely_powers
+from airtune.radio.small_scale import SmallScale, k_factor, likely_powers
 from airtune.radio.stated import Replayed, stated, uniform_powers
 from airtune.radio.units import Bools, Floats, Ints, from_db
 
@@ -34,6 +34,7 @@ class Links:
     ``mean_gain`` has path loss and shadowing, ``gain`` the fading as well (both linear). The
     ``snr_hz`` fields are P g / (N0 F) in Hz: ``snr_hz`` as the uplink is, ``mean_snr_hz`` averaged
     over fading, ``planned_snr_hz`` as the server believes it, ``downlink_snr_hz`` of the broadcast.
+    ``indoors`` are those behind walls.
     """
 
     round: int
@@ -45,6 +46,7 @@ class Links:
     mean_snr_hz: Floats
     planned_snr_hz: Floats
     downlink_snr_hz: Floats
+    indoors: Bools
 
     def __len__(self) -> int:
         return self.distance_m.size
@@ -99,12 +101,12 @@ class Cell:
             return _ideal(round, around.distance_m)
         per_gain = config.power_w / config.noise_w_per_hz
         down_per_gain = config.base_station_power_w / config.client_noise_w_per_hz
-        mean_gain = around.mean_gain
+        mean_gain, sight, inside = around.mean_gain, around.line_of_sight, around.indoors
         if self._selective is not None:
-            blocks = self._selective.powers(round, around.line_of_sight)
+            blocks = self._selective.powers(round, k_factor(config, sight, inside))
             gain, down_gain = self._effective(blocks, mean_gain, per_gain, down_per_gain)
         elif self._stated is None:
-            gain = down_gain = mean_gain * self._small_scale.power(round, around.line_of_sight)
+            gain = down_gain = mean_gain * self._small_scale.power(round, sight, inside)
         else:
             mean_gain = self._stated.mean_snr_hz() / per_gain
             gain = down_gain = self._stated.snr_hz(round) / per_gain
@@ -114,20 +116,21 @@ class Cell:
         links = Links(
             round=round,
             distance_m=around.distance_m,
-            line_of_sight=around.line_of_sight,
+            line_of_sight=sight,
             mean_gain=mean_gain,
             gain=gain,
             snr_hz=snr_hz,
             mean_snr_hz=mean_snr_hz,
             planned_snr_hz=snr_hz if config.csi == "perfect" else margin * mean_snr_hz,
             downlink_snr_hz=down_per_gain * down_gain,
+            indoors=inside,
         )
         if self._selective is None:
             return links
-        fading, sight = self._selective, around.line_of_sight
+        fading, k = self._selective, k_factor(config, sight, inside)
 
         def block_snr_hz(clients: Ints) -> Floats:
-            return mean_snr_hz[clients, None] * fading.powers_of(clients, round, sight)
+            return mean_snr_hz[clients, None] * fading.powers_of(clients, round, k)
 
         return SelectiveLinks(
             **vars(links), equivalent_hz=self._share_hz, block_snr_hz=block_snr_hz
@@ -150,15 +153,26 @@ class Cell:
         return up, down
 
 
-def granted_snr_hz(links: Links, grant: Grant, model: RateModel) -> float:
-    """Return P g / (N0 F) in Hz of what a client was granted, at full power.
+class GrantedSnr(NamedTuple):
+    """P g / (N0 F) in Hz of a grant: as it was planned with, as it is, and averaged over fading."""
 
-    That of its link, or of its own blocks where the grant names them.
+    planned: float
+    now: float
+    mean: float
+
+
+def granted_snr_hz(links: Links, grant: Grant, config: CellConfig) -> GrantedSnr:
+    """Return the link that a client was granted, at the power it was granted.
+
+    That of the client, or of its own blocks where the grant names them: blocks are given away one
+    by one only where they are known, so these are as planned with.
     """
-    if grant.blocks is None or not isinstance(links, SelectiveLinks):
-        return float(links.snr_hz[grant.client])
-    own = links.block_snr_hz(np.array([grant.client]))[0, list(grant.blocks)]
-    return flat_snr_hz(own, model)
+    client, dimmed = grant.client, grant.power_w / config.power_w
+    planned, now = float(links.planned_snr_hz[client]), float(links.snr_hz[client])
+    if grant.blocks is not None and isinstance(links, SelectiveLinks):
+        own = links.block_snr_hz(np.array([client]))[0, list(grant.blocks)]
+        planned = now = flat_snr_hz(own, config.rate)
+    return GrantedSnr(planned * dimmed, now * dimmed, float(links.mean_snr_hz[client]) * dimmed)
 
 
 def likely_snr_hz(config: CellConfig, links: Links, clients: Ints, count: int) -> Floats:
@@ -173,15 +187,18 @@ def likely_snr_hz(config: CellConfig, links: Links, clients: Ints, count: int) -
         powers = np.ones(count)
     elif config.snr_db is not None:
         powers = uniform_powers(config.snr_db, count)
-    elif isinstance(links, SelectiveLinks):
-        sight, mean = links.line_of_sight[clients], links.mean_snr_hz[clients]
-        powers = likely_effective_powers(config, mean, sight, links.equivalent_hz, count)
     else:
-        powers = likely_powers(config, links.line_of_sight[clients], count)
+        seen, indoors = links.line_of_sight[clients], links.indoors[clients]
+        if isinstance(links, SelectiveLinks):
+            k, mean = k_factor(config, seen, indoors), links.mean_snr_hz[clients]
+            powers = likely_effective_powers(config, mean, k, links.equivalent_hz, count)
+        else:
+            powers = likely_powers(config, seen, indoors, count)
     return np.asarray(links.mean_snr_hz[clients, None] * powers)
 
 
 def _ideal(round: int, distance_m: Floats) -> Links:
     one = np.ones_like(distance_m)
     perfect = np.full_like(one, np.inf)
-    return Links(round, distance_m, one > 0, one, one, perfect, perfect, perfect, perfect)
+    snrs = perfect, perfect, perfect, perfect
+    return Links(round, distance_m, one > 0, one, one, *snrs, one < 0)

@@ -9,7 +9,8 @@ import numpy as np
 from airtune.keyed import generator
 from airtune.radio.units import Bools, Floats
 
-_DEEPEST_M = 25.0
+DEEPEST_M = 25.0
+DEEPEST_RURAL_M = 10.0
 _SPREAD_DB = 4.4
 
 
@@ -36,14 +37,18 @@ class Indoors:
     loss_db: Floats
 
 
-def indoors(fraction: float, carrier_ghz: float, clients: int, seed: int) -> Indoors:
+def indoors(
+    fraction: float, carrier_ghz: float, clients: int, seed: int, deepest_m: float = DEEPEST_M
+) -> Indoors:
     """Draw a ``fraction`` of the clients behind walls.
 
-    Depths are uniform from 0 to 25 m (ours; TR 38.901 takes the smaller one of two such draws),
-    losses normal around :func:`low_loss_db` with a spread of 4.4 dB.
+    A depth is the smaller one of two draws, uniform from 0 to ``deepest_m`` (FOUND: 3GPP TR 38.901
+    clause 7.4.3.1 as other simulators quote it: 25 m, in rural cells 10 m), a loss normal around
+    :func:`low_loss_db` with a spread of 4.4 dB.
     """
     rng = generator(seed, "indoors")
     inside = rng.random(clients) < fraction
-    depth = np.where(inside, _DEEPEST_M * rng.random(clients), 0.0)
-    loss = low_loss_db(depth, carrier_ghz) + _SPREAD_DB * rng.standard_normal(clients)
+    one, normal, other = rng.random(clients), rng.standard_normal(clients), rng.random(clients)
+    depth = np.where(inside, deepest_m * np.minimum(one, other), 0.0)
+    loss = low_loss_db(depth, carrier_ghz) + _SPREAD_DB * normal
     return Indoors(inside, depth, np.where(inside, loss, 0.0))

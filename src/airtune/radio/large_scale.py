@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.special import ndtr
 from airtune.keyed import generator
 from airtune.radio.config import CellConfig
 from airtune.radio.fading import shadowing_db
-from airtune.radio.indoors import indoors
+from airtune.radio.indoors import DEEPEST_M, DEEPEST_RURAL_M, indoors
 from airtune.radio.path_loss import (
     IN_SIGHT,
     INDOORS,
@@ -26,11 +27,15 @@ from airtune.radio.units import Bools, Floats, Ints, from_db
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Distance (m), sight and mean gain (linear) of every client; arrays are ``[clients]``."""
+    """Distance (m), sight, mean gain (linear) of every client, and who is behind walls.
+
+    Arrays are ``[clients]``.
+    """
 
     distance_m: Floats
     line_of_sight: Bools
     mean_gain: Floats
+    indoors: Bools
 
 
 class LargeScale:
@@ -45,14 +50,15 @@ class LargeScale:
         self._config = config
         self._model = path_loss_model(config)
         self._placement = Placement(config, clients, seed)
+        deepest_m = DEEPEST_RURAL_M if config.path_loss == "rma" else DEEPEST_M
         self._indoors = (
-            indoors(config.indoor_fraction, config.carrier_ghz, clients, seed)
+            indoors(config.indoor_fraction, config.carrier_ghz, clients, seed, deepest_m)
             if config.indoor_fraction > 0.0
             else None
         )
         self._variates: _Drawn | _Mapped = _Drawn(clients, seed)
         if config.has_maps:
-            self._variates = _Mapped(self._model, config.decorrelation_m, seed)
+            self._variates = _Mapped(self._model, config.decorrelation_m, _reach_m(config), seed)
         moves = config.mobility != "none"
         self._standing = None if moves else self._look(self._placement.at(0))
 
@@ -79,7 +85,12 @@ class LargeScale:
         else:
             spread_db = np.full(distance.size, config.shadowing_db)
         shadow_db = self._variates.shadowing_db(spread_db, where, places)
-        return Surroundings(distance, seen, from_db(-loss_db - shadow_db))
+        return Surroundings(distance, seen, from_db(-loss_db - shadow_db), where == INDOORS)
+
+
+def _reach_m(config: CellConfig) -> float:
+    """Return the distance from the base station within which all places are."""
+    return max((math.hypot(*point) for point in config.positions_m or ()), default=config.radius_m)
 
 
 def path_loss_model(config: CellConfig) -> PathLoss:
@@ -115,8 +126,12 @@ class _Mapped:
     Source: 3GPP TR 38.901 clause 7.6.3, with a map in place of the pairs of clients.
     """
 
-    def __init__(self, model: PathLoss, decorrelation_m: float | None, seed: int) -> None:
-        self._sight = NormalMap(model.sight_decorrelation_m, generator(seed, "map of sight"))
+    def __init__(
+        self, model: PathLoss, decorrelation_m: float | None, reach_m: float, seed: int
+    ) -> None:
+        rng = generator(seed, "map of sight")
+        self._sight = NormalMap(model.sight_decorrelation_m, rng, reach_m)
+        self._reach_m = reach_m
         own = model.decorrelation_m
         self._decorrelation_m = own if decorrelation_m is None else 3 * (decorrelation_m,)
         self._shadowing: dict[int, NormalMap] = {}
@@ -137,5 +152,5 @@ class _Mapped:
         # A map is made when the first client comes there; many cells have nobody indoors.
         if index not in self._shadowing:
             rng = generator(self._seed, "map of shadowing", index)
-            self._shadowing[index] = NormalMap(self._decorrelation_m[index], rng)
+            self._shadowing[index] = NormalMap(self._decorrelation_m[index], rng, self._reach_m)
         return self._shadowing[index]

@@ -26,8 +26,8 @@ from pydantic import Field, model_validator
 from scipy.special import exp1
 
 from airtune.config import Config
-from airtune.errors import UserError
 from airtune.radio.fading import Coefficients, scattered
+from airtune.radio.over_the_air_inputs import check_band, checked
 from airtune.radio.units import Bools, Floats, Ints
 
 _AT_ONCE = 2**20  # symbols of all clients that are held in memory together
@@ -130,9 +130,11 @@ def aggregate(
     true channel is the estimate plus an error that does not depend on it, as with least mean
     squares, that offsets and errors are independent between clients, and that symbols arrive in
     step. A phase offset lasts for the vector. Where nobody sends the result is 0.
-    Raises UserError for shapes that do not fit, negative weights and channels without power.
+    Raises UserError for shapes that do not fit, numbers that are not finite, negative weights, and
+    channels or clients without power.
     """
-    lam, power, mean = _checked(vectors, weights, gain, mean_gain, options)
+    lam, power, mean = checked(vectors, weights, gain, mean_gain, options.threshold)
+    check_band(power_w, noise_w_per_hz, bandwidth_hz)
     clients, entries = vectors.shape
     subchannels, symbols = power.shape[1], math.ceil(entries / 2)
     noise_w = noise_w_per_hz * bandwidth_hz
@@ -189,32 +191,6 @@ def aggregate(
         joules=scale * lam**2 * drawn / bandwidth_hz if sent else np.zeros(clients),
         seconds=airtime_s(entries, bandwidth_hz),
     )
-
-
-def _checked(
-    vectors: NDArray[Any],
-    weights: ArrayLike,
-    gain: ArrayLike,
-    mean_gain: ArrayLike,
-    options: OverTheAir,
-) -> tuple[Floats, Floats, Floats]:
-    """Return weights [clients], gains [clients, subchannels] and mean gains [clients, 1]."""
-    lam, mean = (np.asarray(each, dtype=np.float64) for each in (weights, mean_gain))
-    power = np.asarray(gain, dtype=np.float64)
-    power = power[:, None] if power.ndim == 1 else power
-    clients = vectors.shape[0]
-    if vectors.ndim != 2 or not vectors.size:
-        raise UserError(f"vectors must be [clients, d] and not empty, not {vectors.shape}.")
-    if lam.shape != (clients,) or mean.shape != (clients,) or power.shape[:-1] != (clients,):
-        raise UserError(f"weights, gain and mean_gain must be those of {clients} clients.")
-    if (lam < 0).any() or not lam.any():
-        raise UserError("weights must not be negative, nor all zero.")
-    if (mean <= 0).any() or (power < 0).any() or (options.threshold == 0 and (power == 0).any()):
-        raise UserError(
-            "gain and mean_gain must be positive: a channel without power cannot be inverted; "
-            "a threshold above 0 leaves it out."
-        )
-    return lam, power, mean[:, None]
 
 
 def _chunks(vectors: NDArray[Any]) -> Iterator[tuple[Ints, Coefficients]]:

@@ -15,6 +15,7 @@ from scipy.special import lambertw
 
 from airtune.config import Config
 from airtune.radio.mcs import (
+    LOWEST_SNR,
     mcs_bandwidth_hz,
     mcs_in_outage,
     mcs_occupied_hz,
@@ -45,7 +46,7 @@ class RateModel(Config):
     min_snr_db: float = Field(
         -5.0, ge=-30, le=30, description="below this SNR nothing is decoded, so power is kept dense"
     )
-    resource_block_hz: float = Field(180e3, gt=0, description="smallest piece of spectrum")
+    resource_block_hz: float = Field(180e3, ge=1e3, description="smallest piece of spectrum")
 
     @model_validator(mode="after")
     def _one_law(self) -> RateModel:
@@ -113,9 +114,14 @@ def in_outage(snr_hz: ArrayLike, model: RateModel) -> Bools:
     """
     if model.law == "mcs":
         return mcs_in_outage(snr_hz, model.resource_block_hz)
-    return np.asarray(
-        np.asarray(snr_hz) < from_db(model.min_snr_db) * model.resource_block_hz, dtype=np.bool_
-    )
+    return np.asarray(np.asarray(snr_hz) < outage_snr_hz(model), dtype=np.bool_)
+
+
+def outage_snr_hz(model: RateModel) -> float:
+    """Return the least ``snr_hz`` that is no outage."""
+    if model.law == "mcs":
+        return LOWEST_SNR * model.resource_block_hz
+    return float(from_db(model.min_snr_db) * model.resource_block_hz)
 
 
 def bandwidth_for_rate_hz(rate_bps_: ArrayLike, snr_hz: ArrayLike, model: RateModel) -> Floats:

@@ -11,9 +11,9 @@ from airtune.keyed import generator
 from airtune.radio.config import CellConfig
 from airtune.radio.fading import Coefficients, scattered, step, with_specular
 from airtune.radio.rate import RateModel, rate_bps, snr_for_rate_hz
-from airtune.radio.small_scale import k_factor, memory
+from airtune.radio.small_scale import memory
 from airtune.radio.taps import block_responses, exponential_taps
-from airtune.radio.units import Bools, Floats, Ints, from_db
+from airtune.radio.units import Floats, Ints, from_db
 
 _TOGETHER = 512  # clients whose blocks are in memory at once
 _DRAWN = 2000  # bands that stand for all that a client may have
@@ -34,28 +34,30 @@ class Selective:
         self._responses = responses(config)
         self._last: dict[int, tuple[int, Coefficients]] = {}
 
-    def powers(self, round: int, line_of_sight: Bools) -> Iterator[tuple[slice, Floats]]:
-        """Yield clients that follow each other and their powers of mean 1, [n, blocks]."""
+    def powers(self, round: int, k: Floats) -> Iterator[tuple[slice, Floats]]:
+        """Yield clients that follow each other and their powers of mean 1, [n, blocks].
+
+        ``k`` are the Rician factors of all, linear (``small_scale.k_factor``).
+        """
         for start in range(0, self._clients, _TOGETHER):
             some = slice(start, min(start + _TOGETHER, self._clients))
-            yield some, self._powers(round, start, line_of_sight[some])
+            yield some, self._powers(round, start, k[some])
 
-    def powers_of(self, clients: Ints, round: int, line_of_sight: Bools) -> Floats:
-        """Return the powers of some clients, [n, blocks]; ``line_of_sight`` is that of all."""
+    def powers_of(self, clients: Ints, round: int, k: Floats) -> Floats:
+        """Return the powers of some clients, [n, blocks]; ``k`` are the factors of all."""
         found = np.empty((clients.size, self._responses.shape[1]))
         starts = clients - clients % _TOGETHER
         for start in np.unique(starts):
             here = np.flatnonzero(starts == start)
             rows = clients[here] - start
-            found[here] = self._powers(round, int(start), line_of_sight[clients[here]], rows)
+            found[here] = self._powers(round, int(start), k[clients[here]], rows)
         return found
 
     def _powers(
-        self, round: int, start: int, line_of_sight: Bools, rows: Ints | slice = slice(None)
+        self, round: int, start: int, k: Floats, rows: Ints | slice = slice(None)
     ) -> Floats:
         scatter = self._scattered(round, start).reshape(-1, len(self._responses))[rows]
-        k = k_factor(self._config, line_of_sight)[:, None]
-        return _power(with_specular(scatter @ self._responses, k))
+        return _power(with_specular(scatter @ self._responses, k[:, None]))
 
     def _scattered(self, round: int, start: int) -> Coefficients:
         """Return the taps of the clients from number ``start`` on, one client after another."""
@@ -115,21 +117,20 @@ def flat_snr_hz(snr_hz: Floats, model: RateModel) -> float:
 
 
 def likely_effective_powers(
-    config: CellConfig, mean_snr_hz: Floats, line_of_sight: Bools, share_hz: float, count: int
+    config: CellConfig, mean_snr_hz: Floats, k: Floats, share_hz: float, count: int
 ) -> Floats:
     """Return ``count`` effective powers that are equally likely, [n, count] of clients [n].
 
-    Quantiles of bands that are drawn once, so good to some percent; over the clients' mean SNRs
-    they are interpolated on a grid.
+    ``k`` are their Rician factors, [n]. Quantiles of bands that are drawn once, so good to some
+    percent; over the clients' mean SNRs they are interpolated on a grid.
     """
     across = responses(config)
     scatter = scattered(_DRAWN * len(across), generator(0, "likely taps"))
     coefficients = scatter.reshape(_DRAWN, -1) @ across
-    factors = k_factor(config, line_of_sight)
     found = np.empty((mean_snr_hz.size, count))
-    for k in np.unique(factors):
-        these = np.flatnonzero(factors == k)
-        powers = _power(with_specular(coefficients, np.asarray(k)))
+    for factor in np.unique(k):
+        these = np.flatnonzero(k == factor)
+        powers = _power(with_specular(coefficients, np.asarray(factor)))
         found[these] = _quantiles(np.log(mean_snr_hz[these]), powers, share_hz, count, config.rate)
     return found
 

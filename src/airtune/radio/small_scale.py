@@ -35,14 +35,14 @@ class SmallScale:
         self._rho = memory(config)
         self._last: tuple[int, Coefficients] | None = None
 
-    def power(self, round: int, line_of_sight: Bools) -> Floats:
+    def power(self, round: int, line_of_sight: Bools, indoors: Bools) -> Floats:
         """Return the powers ``|h|^2``, of mean 1, ``[clients]``, in a round."""
         config = self._config
         if config.fading == "none":
             return np.ones(self._clients)
         coefficient = self._scattered(round)
         if config.fading == "rician":
-            coefficient = with_specular(coefficient, k_factor(config, line_of_sight))
+            coefficient = with_specular(coefficient, k_factor(config, line_of_sight, indoors))
         power = np.asarray(coefficient.real**2 + coefficient.imag**2)
         return nakagami_power(power, config.nakagami_m) if config.fading == "nakagami" else power
 
@@ -67,19 +67,19 @@ def memory(config: CellConfig) -> float:
     return rho if rho > _FORGOTTEN else 0.0
 
 
-def likely_powers(config: CellConfig, line_of_sight: Bools, count: int) -> Floats:
+def likely_powers(config: CellConfig, line_of_sight: Bools, indoors: Bools, count: int) -> Floats:
     """Return ``count`` equally likely powers of fading, [count] or [n, count] for clients [n]."""
     if config.fading == "none":
         return np.ones(count)
     if config.fading == "nakagami":
         return nakagami_quantiles(config.nakagami_m, count)
-    return power_quantiles(k_factor(config, line_of_sight), count)
+    return power_quantiles(k_factor(config, line_of_sight, indoors), count)
 
 
-def k_factor(config: CellConfig, line_of_sight: Bools) -> Floats:
+def k_factor(config: CellConfig, line_of_sight: Bools, indoors: Bools) -> Floats:
     """Return each client's Rician K, linear; 0 is Rayleigh."""
     if config.fading == "rayleigh":
         return np.zeros(line_of_sight.shape)
-    # Only TR 38.901 tells who is in sight; with the other models every client has a path.
-    seen = line_of_sight | (not PATH_LOSS[config.path_loss].tells_sight)
+    # Only TR 38.901 tells who is in sight; with the other models every client outdoors has a path.
+    seen = line_of_sight | ((not PATH_LOSS[config.path_loss].tells_sight) & ~indoors)
     return np.where(seen, from_db(config.rician_k_db), 0.0)

@@ -30,7 +30,7 @@ def stated(config: CellConfig, clients: int, seed: int) -> Stated | None:
 
 
 class Uniform:
-    """Each client's SNR is drawn anew each round, uniform in dB; its mean is that of the dB."""
+    """Each client's SNR is drawn anew each round, uniform in dB; the mean is that of the SNR."""
 
     def __init__(
         self, config: CellConfig, snr_db: tuple[float, float], clients: int, seed: int
@@ -46,9 +46,8 @@ class Uniform:
         return from_db(drawn) * self._share_hz
 
     def mean_snr_hz(self) -> Floats:
-        """Return the middle of the range in dB."""
-        middle = 0.5 * (self._snr_db[0] + self._snr_db[1])
-        return np.full(self._clients, from_db(middle) * self._share_hz)
+        """Return the mean of what is drawn."""
+        return np.full(self._clients, uniform_mean(self._snr_db) * self._share_hz)
 
 
 class Replayed:
@@ -79,7 +78,18 @@ class Replayed:
         return np.asarray(found).T
 
 
+def uniform_mean(snr_db: tuple[float, float]) -> float:
+    """Return the mean of an SNR that is uniform in dB between two values, linear.
+
+    ``(10^(hi/10) - 10^(lo/10)) / (ln10 / 10 (hi - lo))`` (DERIVED), above that of the middle in dB.
+    """
+    nepers = np.log(10.0) / 10.0 * (snr_db[1] - snr_db[0])
+    above = np.expm1(nepers) / nepers if nepers > 0.0 else 1.0
+    return float(from_db(snr_db[0]) * above)
+
+
 def uniform_powers(snr_db: tuple[float, float], count: int) -> Floats:
-    """Return ``count`` equally likely SNRs, over the one in the middle of the range in dB."""
+    """Return ``count`` equally likely SNRs of such a range, over their mean."""
     spread = snr_db[1] - snr_db[0]
-    return from_db(spread * ((np.arange(count) + 0.5) / count - 0.5))
+    drawn = from_db(snr_db[0] + spread * (np.arange(count) + 0.5) / count)
+    return np.asarray(drawn / uniform_mean(snr_db))

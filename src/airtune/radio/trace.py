@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from airtune.errors import UserError
-from airtune.radio.rate import RateModel, snr_for_rate_hz
-from airtune.radio.units import Floats, from_db
+from airtune.radio.rate import RateModel, in_outage, outage_snr_hz, rate_bps, snr_for_rate_hz
+from airtune.radio.units import Bools, Floats, from_db
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,28 +31,45 @@ class Trace:
         """Return P g / (N0 F) in Hz, ``[rounds, clients]``, of clients that have ``share_hz`` each.
 
         An SNR is that over the share. A rate is what the rate model makes of the share, inverted:
-        :func:`airtune.radio.rate.rate_bps` gives it back. Raises ``UserError`` for a rate that no
-        SNR gives.
+        :func:`airtune.radio.rate.rate_bps` gives it back, and 0 is no link at all. Raises
+        ``UserError`` for a rate that no SNR gives, or only one that counts as outage.
         """
         if self.column == "snr_db":
             return from_db(self.values) * share_hz
         snr_hz = snr_for_rate_hz(share_hz, self.values, model)
-        if np.isinf(snr_hz).any():
-            round, client = np.argwhere(np.isinf(snr_hz))[0]
+        highest = float(rate_bps(share_hz, np.inf, model))
+        allows = "max_efficiency allows" if model.law == "shannon" else "law mcs allows at best"
+        self._refuse(
+            np.isinf(snr_hz),
+            f"above the {highest:g} bit/s that cell.rate.{allows} in the band divided by the "
+            "number of clients",
+        )
+        # A rate of an SNR just at the line must not fail by rounding.
+        low = in_outage(snr_hz * (1.0 + 1e-9), model) & (self.values > 0)
+        lowest = float(rate_bps(model.resource_block_hz, outage_snr_hz(model), model))
+        self._refuse(
+            low,
+            f"below the {lowest:g} bit/s at which links count as outage; write 0 for no link, or "
+            "make cell.rate.resource_block_hz smaller",
+        )
+        return np.where(self.values > 0, np.maximum(snr_hz, outage_snr_hz(model)), snr_hz)
+
+    def _refuse(self, wrong: Bools, why: str) -> None:
+        """Raise for the first rate that is ``wrong``, ``[rounds, clients]``."""
+        if wrong.any():
+            round, client = np.argwhere(wrong)[0]
             raise UserError(
                 f"cell.trace: '{self.path}' has {self.values[round, client]:g} bit/s for client "
-                f"{client} in its round number {round + 1}, above the "
-                f"{model.max_efficiency * share_hz:g} bit/s that cell.rate.max_efficiency allows "
-                "in the band divided by the number of clients."
+                f"{client} in its round number {round + 1}, {why}."
             )
-        return snr_hz
 
 
 def read_trace(path: str, clients: int) -> Trace:
     """Read a CSV or Parquet file with columns round, client and one of snr_db, rate_bps.
 
     Clients count from 0, and those from ``clients`` on are left out. Rounds may start anywhere,
-    and follow each other without gaps; rows may come in any order. Raises ``UserError`` with one
+    and follow each other without gaps; rows may come in any order, with blank lines behind the
+    last one. Raises ``UserError`` with one
     sentence that names the file and the row where that is not so.
     """
     file = Path(path).expanduser()
@@ -113,6 +130,15 @@ def _frame(path: str) -> pd.DataFrame:
         frame = pd.read_csv(file, skip_blank_lines=False) if csv else pd.read_parquet(file)
     except (ValueError, OSError) as error:
         raise UserError(f"cell.trace: '{path}' cannot be read as {kind[1:]}.") from error
+    # Where rows have more fields than there are names, the first fields are taken for row names.
+    if csv and not isinstance(frame.index, pd.RangeIndex):
+        raise UserError(
+            f"cell.trace: '{path}' has rows of {frame.shape[1] + frame.index.nlevels} fields, and "
+            f"{frame.shape[1]} names in its first row."
+        )
+    if csv:
+        filled = np.flatnonzero(frame.notna().any(axis=1))
+        frame = frame.iloc[: int(filled.max(initial=-1)) + 1]
     if frame.empty:
         raise UserError(f"cell.trace: '{path}' has no rows.")
     return frame

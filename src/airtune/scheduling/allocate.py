@@ -12,10 +12,12 @@ from airtune.radio.cell import Links, SelectiveLinks
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
 from airtune.radio.rate import in_outage, rate_bps
-from airtune.radio.units import Floats, Ints
+from airtune.radio.units import Bools, Floats, Ints
 from airtune.scheduling.bandwidth import (
     best_snr_shares,
+    bounded,
     equal_shares,
+    longest_fitting,
     max_min_rate,
     min_max_delay,
 )
@@ -24,9 +26,11 @@ from airtune.scheduling.blocks import min_max_blocks
 from airtune.scheduling.deadline import (
     bits_by_deadline,
     least_energy_powers_w,
+    least_shares_hz,
     out_of_reach,
     too_late,
 )
+from airtune.scheduling.goodput import widest_useful_hz
 from airtune.scheduling.plan import Plan
 
 # Maps clients [n] to their shares in Hz and to the bits that each of them is to send, both [n].
@@ -46,10 +50,14 @@ def allocate(
 
     ``payload_bits`` (what a client means to send), ``smallest_bits`` (its least useful payload)
     and ``compute_seconds`` are scalars or aligned with ``clients``. Clients out of reach are
-    skipped. With a deadline, so is the client farthest from its smallest payload, and the
-    spectrum is divided anew, until all who remain can send theirs. ``divide`` is a scheduler's own
-    rule instead of ``config.allocation``. Where blocks are given away one by one, a client's link
-    is that of its own.
+    skipped. Where the division leaves somebody short of its smallest payload by the deadline, as
+    many are served as can be, those first who need the fewest hertz for it, and nobody gets less
+    than that. Nobody gets more than is of use where packet errors grow with bandwidth.
+
+    With equal shares, best blocks and a scheduler's own division, ``divide`` instead of
+    ``config.allocation``, there is no such choice: the client farthest from its smallest payload is
+    skipped and the spectrum divided anew, until none is short. Where blocks are given away one by
+    one, a client's link is that of its own.
     """
     clients = np.asarray(clients, dtype=np.int64)
     order = np.argsort(clients)
@@ -64,7 +72,7 @@ def allocate(
         return Plan(links.round, free, {})
 
     snr_hz = links.planned_snr_hz[clients]
-    # Who fails with the whole spectrum fails with any share: this spares divisions below.
+    # Who fails alone in the band fails with any share: this spares divisions below.
     skipped = out_of_reach(links, clients, smallest, compute, config)
     active = np.flatnonzero([int(client) not in skipped for client in clients])
     block_snr_hz = None
@@ -76,6 +84,11 @@ def allocate(
         bits = bits_by_deadline(planned, mean, share, compute[active], config)
         return rate_bps(share, planned, config.rate), bits
 
+    ordered = divide is None and config.allocation not in ("equal", "best-blocks")
+    least: Floats | None = None  # hertz that those need who are to be served, [active]
+    most = np.full(active.size, np.inf)
+    if config.packet_error == "waterfall":
+        most = widest_useful_hz(links, clients[active], config)
     while active.size:
         wanted, link = np.full(active.size, np.inf), snr_hz[active]
         own: list[tuple[int, ...] | None] = [None] * active.size
@@ -83,22 +96,33 @@ def allocate(
             share, wanted = divide(clients[active])
         elif block_snr_hz is not None:
             share, link, own = own_blocks(
-                payload[active], block_snr_hz[active], compute[active], config.rate
+                payload[active], block_snr_hz[active], compute[active], config.rate, most
             )
         else:
-            share = _shares(payload[active], snr_hz[active], compute[active], config)
+            bounds = np.zeros(active.size) if least is None else least, most
+            share = _shares(payload[active], snr_hz[active], compute[active], config, *bounds)
         dimmed = np.ones(active.size)
         rate, bits = grants(link, share, dimmed)
-        unheard = in_outage(link, config.rate)
-        if unheard.any():
-            skipped |= {int(client): "outage" for client in clients[active[unheard]]}
-            active = active[~unheard]
-            continue
-        if (bits >= smallest[active]).all():
+        unheard, late = in_outage(link, config.rate), bits < smallest[active]
+        if not (unheard | late).any():
             break
-        worst = int(np.argmin(bits / np.maximum(smallest[active], 1.0)))
-        skipped[int(clients[active[worst]])] = too_late(smallest[active[worst]])
-        active = np.delete(active, worst)
+        served = ~unheard
+        if unheard.any():
+            least = None
+        elif not ordered:
+            served[np.argmin(bits / np.maximum(smallest[active], 1.0))] = False
+        elif least is None:
+            there = clients[active]
+            least = least_shares_hz(links, there, smallest[active], compute[active], config)
+            served = _affordable(least, config)
+        else:
+            # Rounding comes here, and errors that rise with a share: the neediest of those short.
+            served[np.argmax(np.where(late, least, -1.0))] = False
+        for k in np.flatnonzero(~served):
+            why = "outage" if unheard[k] else too_late(smallest[active[k]])
+            skipped[int(clients[active[k]])] = why
+        active, most = active[served], most[served]
+        least = None if least is None else least[served]
     if divide is None and config.allocation == "min-energy" and active.size:
         power = least_energy_powers_w(
             links, clients[active], share, payload[active], compute[active], config
@@ -125,16 +149,35 @@ def allocate(
     return Plan(links.round, granted, dict(sorted(skipped.items())))
 
 
-def _shares(payload: Floats, snr_hz: Floats, compute: Floats, config: CellConfig) -> Floats:
-    """Return what ``config.allocation`` gives each client, in Hz."""
+def _shares(
+    payload: Floats, snr_hz: Floats, compute: Floats, config: CellConfig,
+    least: Floats, most: Floats,
+) -> Floats:  # fmt: skip
+    """Return what ``config.allocation`` gives each client, in Hz, within the bounds [n] in Hz."""
     band, model = config.bandwidth_hz, config.rate
     if config.allocation == "equal":
         return equal_shares(snr_hz.size, band)
     if config.allocation == "resource-blocks":
-        given = min_max_blocks(payload, snr_hz, compute, config.blocks, model)
+        whole = np.maximum(np.floor(most / model.resource_block_hz), 1.0)
+        bounds = _blocks(least, config), whole
+        given = min_max_blocks(payload, snr_hz, compute, config.blocks, model, *bounds)
         return np.asarray(given * model.resource_block_hz)
     if config.allocation == "max-min-rate":
-        return max_min_rate(snr_hz, band, model)
-    if config.allocation == "max-sum-rate":
-        return best_snr_shares(snr_hz, band)
-    return min_max_delay(payload, snr_hz, compute, band, model)[0]
+        share = max_min_rate(snr_hz, band, model)
+    elif config.allocation == "max-sum-rate":
+        share = best_snr_shares(snr_hz, band)
+    else:
+        share = min_max_delay(payload, snr_hz, compute, band, model)[0]
+    return bounded(share, least, most, band)
+
+
+def _affordable(least: Floats, config: CellConfig) -> Bools:
+    """Return whom the spectrum can serve that needs ``least`` hertz each, [n]."""
+    if config.allocation == "resource-blocks":
+        return longest_fitting(_blocks(least, config), config.blocks)
+    return longest_fitting(least, config.bandwidth_hz)
+
+
+def _blocks(least: Floats, config: CellConfig) -> Ints:
+    """Return the whole resource blocks that have ``least`` hertz, at least one each."""
+    return np.maximum(np.ceil(least / config.rate.resource_block_hz), 1.0).astype(np.int64)

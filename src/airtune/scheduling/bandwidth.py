@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from airtune.radio.rate import RateModel, bandwidth_for_rate_hz, rate_bps, rate_slope
-from airtune.radio.units import Floats, from_db
+from airtune.radio.units import Bools, Floats, Ints, from_db
 
 _STEPS = 40  # of Newton's method, which takes about seven
 
@@ -29,10 +30,11 @@ def min_max_delay(
 
     minimise  max_k ( t_k + s_k / r_k(b_k) )   subject to  sum b_k <= B
 
-    Bisection on the finish time with the closed-form inverse of the rate inside. All finish
-    together, unless a client's power, not its share, is what holds it back: then the others
-    divide the spectrum that it cannot use. Every ``snr_hz`` must be positive. Newton's method
-    finds the root beforehand, so that the bisection asks only next to it: same bytes, less time.
+    Each packet is sent once: repeats are left out. Bisection on the finish time with the
+    closed-form inverse of the rate inside. All finish together, unless a client's power, not its
+    share, is what holds it back: then the others divide the spectrum that it cannot use. Every
+    ``snr_hz`` must be positive. Newton's method finds the root beforehand, so that the bisection
+    asks only next to it: same bytes, less time.
     """
     bits = np.broadcast_to(np.maximum(payload_bits, 1.0), snr_hz.shape)
     start = np.broadcast_to(np.asarray(compute_seconds, dtype=np.float64), snr_hz.shape)
@@ -71,7 +73,7 @@ def min_max_delay(
     width = shares(late) if found is None else found
     if not np.isfinite(width).all():
         width = equal
-    # More spectrum never slows a client, so what is left over goes to all in proportion.
+    # More spectrum never lowers a rate, so what is left over goes to all in proportion.
     width = width * (bandwidth_hz / width.sum())
     return width, start + bits / rate_bps(width, snr_hz, model)
 
@@ -93,9 +95,44 @@ def best_snr_shares(snr_hz: Floats, bandwidth_hz: float) -> Floats:
 
     DERIVED: a link's slope depends on ``snr_k / b_k`` alone, so equal ratios have equal slopes, and
     rates are concave in bandwidth; gap, cap and least SNR of the rate change nothing of that.
-    Strong links get nearly everything. Every ``snr_hz`` must be positive.
+    Strong links get nearly everything. Every ``snr_hz`` must be positive. With law mcs they are
+    best for the concave curve above the steps, so the sum is at most 12 % below the largest.
     """
     return np.asarray(bandwidth_hz * snr_hz / snr_hz.sum())
+
+
+def bounded(share_hz: Floats, least_hz: Floats, most_hz: Floats, bandwidth_hz: float) -> Floats:
+    """Return ``min(max(c share_k, least_k), most_k)`` in Hz, [n], with the c that fills the band.
+
+    What of a division leaves nobody below the least or above the most, as it is or in proportion.
+    With shares by SNR it is still the one of the largest sum of rates (DERIVED: all between their
+    bounds have the same slope). ``least_hz`` must fit into the band, shares be positive; all get
+    the most if that fits.
+    """
+    if ((share_hz >= least_hz) & (share_hz <= most_hz)).all():
+        return share_hz
+    most_hz = np.minimum(most_hz, bandwidth_hz)
+    if least_hz.sum() >= bandwidth_hz:
+        return least_hz
+    if most_hz.sum() <= bandwidth_hz:
+        return most_hz
+
+    def excess(c: float) -> float:
+        return float(np.clip(c * share_hz, least_hz, most_hz).sum() / bandwidth_hz - 1.0)
+
+    c = brentq(excess, 0.0, float((most_hz / share_hz).max()), xtol=1e-15, rtol=1e-14)
+    return np.asarray(np.clip(c * share_hz, least_hz, most_hz))
+
+
+def longest_fitting(needed: Floats | Ints, available: float) -> Bools:
+    """Return who can be served, [n], if those who need least are served first.
+
+    As many as possible: no set of more has a smaller sum (DERIVED, by exchange). Ties by index.
+    """
+    order = np.argsort(needed, kind="stable")
+    fits = np.zeros(len(needed), dtype=np.bool_)
+    fits[order[: int(np.searchsorted(needed[order].cumsum(), available, side="right"))]] = True
+    return fits
 
 
 def _slack(model: RateModel) -> float:

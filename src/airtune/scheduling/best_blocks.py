@@ -15,8 +15,9 @@ _STEPS_PER_BLOCK = 4  # of improvement, more than any case has taken
 
 
 def best_blocks(
-    payload_bits: ArrayLike, snr_hz: Floats, compute_seconds: ArrayLike, model: RateModel
-) -> Ints:
+    payload_bits: ArrayLike, snr_hz: Floats, compute_seconds: ArrayLike, model: RateModel,
+    most: ArrayLike | None = None,
+) -> Ints:  # fmt: skip
     """Return the owner of each block, [blocks], so that the last finishes early; -1 is nobody.
 
     minimise  max_k ( t_k + s_k / sum_b r(F, snr_kb / m_k) )    over m_k blocks b of client k
@@ -25,8 +26,9 @@ def best_blocks(
     blocks, F Hz each. First every client gets one by bottleneck matching, then the slowest takes
     its best free block as long as that helps, then the slowest takes or swaps a block of another
     while both finish earlier than it did. Ours: a heuristic; optimal for as many clients as blocks,
-    and beside all divisions of small cases within 3 % in the mean. Raises ValueError if there are
-    fewer blocks than clients.
+    and beside all divisions of small cases within 3 % in the mean. Nobody gets ``most`` blocks and
+    one more, [n], at least 1; None is no bound. Raises ValueError if there are fewer blocks than
+    clients.
     """
     count, blocks = snr_hz.shape
     if blocks < count:
@@ -36,7 +38,8 @@ def best_blocks(
         return owner
     bits = np.broadcast_to(np.maximum(payload_bits, 1.0), (count,)).astype(np.float64)
     start = np.broadcast_to(np.asarray(compute_seconds, dtype=np.float64), (count,))
-    division = _Division(bits, start, snr_hz, owner, model)
+    bound = np.broadcast_to(blocks if most is None else most, (count,))
+    division = _Division(bits, start, snr_hz, owner, model, bound)
     owner[bottleneck_matching(start[:, None] + bits[:, None] / division.rates(np.ones(count)))] = (
         np.arange(count)
     )
@@ -48,10 +51,15 @@ def best_blocks(
 
 
 def own_blocks(
-    payload_bits: ArrayLike, snr_hz: Floats, compute_seconds: ArrayLike, model: RateModel
-) -> tuple[Floats, Floats, list[tuple[int, ...] | None]]:
-    """Return :func:`best_blocks` as shares in Hz, flat SNRs in Hz over them, [n], and numbers."""
-    owner = best_blocks(payload_bits, snr_hz, compute_seconds, model)
+    payload_bits: ArrayLike, snr_hz: Floats, compute_seconds: ArrayLike, model: RateModel,
+    most_hz: ArrayLike = np.inf,
+) -> tuple[Floats, Floats, list[tuple[int, ...] | None]]:  # fmt: skip
+    """Return :func:`best_blocks` as shares in Hz, flat SNRs in Hz over them, [n], and numbers.
+
+    ``most_hz``, [n] or one for all, bounds shares, to one block at least.
+    """
+    most = np.maximum(np.floor(np.asarray(most_hz) / model.resource_block_hz), 1.0)
+    owner = best_blocks(payload_bits, snr_hz, compute_seconds, model, most)
     held = [np.flatnonzero(owner == client) for client in range(len(snr_hz))]
     share = np.array([blocks.size * model.resource_block_hz for blocks in held])
     link = [flat_snr_hz(snr[blocks], model) for snr, blocks in zip(snr_hz, held, strict=True)]
@@ -62,10 +70,11 @@ class _Division:
     """A division of blocks that is made better step by step; ``owner`` is changed in place."""
 
     def __init__(
-        self, bits: Floats, start: Floats, snr_hz: Floats, owner: Ints, model: RateModel
-    ) -> None:
+        self, bits: Floats, start: Floats, snr_hz: Floats, owner: Ints, model: RateModel,
+        most: Floats,
+    ) -> None:  # fmt: skip
         self._bits, self._start, self._snr_hz = bits, start, snr_hz
-        self._owner, self._model = owner, model
+        self._owner, self._model, self._most = owner, model, most
         self._all = np.arange(len(bits))
 
     def rates(self, parts: ArrayLike) -> Floats:
@@ -91,7 +100,7 @@ class _Division:
             held[client, block] = True
             mine = self._snr_hz[client, held[client]] / (count[client] + 1.0)
             rate = float(rate_bps(self._model.resource_block_hz, mine, self._model).sum())
-            if rate > own[client] * (1.0 + 1e-12):
+            if count[client] < self._most[client] and rate > own[client] * (1.0 + 1e-12):
                 self._owner[block], own[client], count[client] = client, rate, count[client] + 1.0
             else:
                 held[client, block], done[client] = False, 1.0
@@ -115,6 +124,8 @@ class _Division:
         left = self._own(held, less)[theirs] - less[theirs, others]
         gives = np.where(count[theirs] > 1.0, self.finish(left, theirs), np.inf)
         taking = np.maximum(taken, np.where(free, -np.inf, gives))
+        if count[slowest] >= self._most[slowest]:
+            taking = np.full_like(taking, np.inf)
 
         swapped = own[slowest] - now[slowest, mine][:, None] + now[slowest, others]
         given = own[theirs] - now[theirs, others] + now[theirs][:, mine].T

@@ -8,11 +8,13 @@ from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
 from airtune.radio.delivery import likely_tries, safe_packets
 from airtune.radio.packet_errors import packet_errors
-from airtune.radio.rate import in_outage, rate_bps
+from airtune.radio.rate import bandwidth_for_rate_hz, in_outage, rate_bps
 from airtune.radio.units import Bools, Floats, Ints
+from airtune.scheduling.goodput import widest_useful_hz
 from airtune.scheduling.power import least_energy_w, least_power_w
 
 _HALVINGS = 50  # of the ratio of the largest rate to the least
+_NEAR = 1e-6  # shares that are no further apart are as good as one
 
 
 def bits_by_deadline(
@@ -40,23 +42,53 @@ def bits_by_deadline(
 def out_of_reach(
     links: Links, clients: Ints, smallest: Floats, compute: Floats, config: CellConfig
 ) -> dict[int, str]:
-    """Return who can send nothing of use even over the whole band, with the reason.
+    """Return who can send nothing of use even alone in the band, with the reason.
 
-    In outage, or computing and the ``smallest`` [n] bits do not meet the deadline. Nobody is in an
-    ideal cell.
+    In outage, or computing and the ``smallest`` [n] bits do not meet the deadline over as much of
+    the band as is of use. Nobody is in an ideal cell.
     """
     if config.ideal:
         return {}
     unheard = in_outage(links.planned_snr_hz[clients], config.rate)
     found = {int(client): "outage" for client in clients[unheard]}
     heard = clients[~unheard]
-    whole = np.full(heard.size, config.bandwidth_hz)
+    whole = widest_useful_hz(links, heard, config)
     link = links.planned_snr_hz[heard], links.mean_snr_hz[heard]
     bits = bits_by_deadline(*link, whole, compute[~unheard], config)
     late = bits < smallest[~unheard]
     for client, least in zip(heard[late], smallest[~unheard][late], strict=True):
         found[int(client)] = too_late(least)
     return found
+
+
+def least_shares_hz(
+    links: Links, clients: Ints, smallest: Floats, compute: Floats, config: CellConfig
+) -> Floats:
+    """Return the least share in Hz with which ``smallest`` bits arrive by the deadline, [n].
+
+    Repeats included: at least what :func:`bandwidth_for_rate_hz` says of the bits in the time that
+    is left, at most as much of the band as is of use, and between them by bisection on whether
+    :func:`bits_by_deadline` has enough. The clients must be in reach (:func:`out_of_reach`).
+    """
+    snr_hz, mean_hz = links.planned_snr_hz[clients], links.mean_snr_hz[clients]
+    if config.deadline_s is None:
+        return np.zeros(clients.size)
+
+    def enough(share: Floats) -> Bools:
+        bits = bits_by_deadline(snr_hz, mean_hz, share, compute, config)
+        return np.asarray(bits >= smallest, dtype=np.bool_)
+
+    rate = smallest / np.maximum(config.deadline_s - compute, 1e-12)
+    high = widest_useful_hz(links, clients, config)
+    low = np.minimum(bandwidth_for_rate_hz(rate, snr_hz, config.rate), high)
+    # Without errors that is all, but for rounding.
+    least = np.minimum(low * (1.0 + 1e-9), high)
+    high = np.where(enough(least), least, high)
+    while (high > low * (1.0 + _NEAR)).any():
+        middle = np.sqrt(low * high)
+        fits = enough(middle)
+        low, high = np.where(fits, low, middle), np.where(fits, middle, high)
+    return high
 
 
 def too_late(smallest_bits: float) -> str:

@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from airtune.errors import UserError
 from airtune.radio.units import Bools, Floats, Ints
 
 
@@ -15,8 +16,9 @@ def least_sum_matching(costs: Floats) -> Ints:
 
     ``costs`` is [clients, channels], such as seconds; inf forbids a pair. FOUND: the assignment
     problem (Kuhn, 1955, the Hungarian method), solved by SciPy. Raises ValueError if no matching
-    gives every client a channel of its own.
+    gives every client a channel of its own, UserError for costs that are NaN or -inf.
     """
+    _check(costs)
     if not _serves_all(np.isfinite(costs)):
         raise ValueError(_impossible(costs))
     return np.asarray(linear_sum_assignment(costs)[1], dtype=np.int64)
@@ -28,8 +30,9 @@ def bottleneck_matching(costs: Floats) -> Ints:
     The smallest threshold below which a maximum bipartite matching still serves every client, by
     halving the sorted costs (FOUND: the bottleneck assignment problem). Of all matchings within the
     threshold it is one with the least sum. ``costs`` [clients, channels] as above, and the
-    same error.
+    same errors.
     """
+    _check(costs)
     if not _serves_all(np.isfinite(costs)):
         raise ValueError(_impossible(costs))
     levels = np.unique(costs[np.isfinite(costs)])
@@ -44,6 +47,16 @@ def bottleneck_matching(costs: Floats) -> Ints:
             low = middle + 1
     within = np.where(costs <= levels[high], costs, np.inf) if costs.size else costs
     return np.asarray(linear_sum_assignment(within)[1], dtype=np.int64)
+
+
+def _check(costs: Floats) -> None:
+    wrong = np.argwhere(np.isnan(costs) | np.isneginf(costs))
+    if wrong.size:
+        client, channel = wrong[0]
+        raise UserError(
+            f"costs has {costs[client, channel]:g} for client {client} and sub-channel {channel}; "
+            "it must be numbers, or inf for a pair that may not be."
+        )
 
 
 def _serves_all(allowed: Bools) -> bool:
