@@ -17,6 +17,7 @@ from airtune.radio.grant import Grant
 from airtune.radio.packet_errors import packet_errors
 from airtune.radio.rate import RateModel, occupied_hz, rate_bps
 from airtune.scheduling.allocate import allocate
+from airtune.scheduling.goodput import mean_tries
 
 MCS = RateModel(law="mcs")
 
@@ -301,6 +302,27 @@ def test_what_is_promised_over_blocks_arrives_by_the_deadline(table, allocation,
             count += 1
     assert count > 400
     assert late <= 0.002 * count + 5 * np.sqrt(0.002 * count)
+
+
+@pytest.mark.parametrize("combining", ["none", "chase"])
+def test_mean_tries_of_plans_are_those_that_are_seen(table, combining):
+    bler.write_table(table, straight(-9.0), "by hand")
+    layer = {"link_layer": "acknowledged", "max_transmissions": 2, "retransmission_delay_s": 0.0}
+    config = bler_cell(combining=combining, **layer)
+    links = Cell(config, 60, seed=0).links(0)
+    clients = np.flatnonzero(links.planned_snr_hz > 2e5)
+    known, mean = links.planned_snr_hz[clients], links.mean_snr_hz[clients]
+    tries = mean_tries(known, mean, 1e5, config)
+    assert tries.max() > 1.1
+    for client, expected in zip(clients[:20], tries, strict=False):
+        grant = granted(config, links, int(client), 1e5)
+        sent = Air(config, 0).uplink(8448 * 2000, links, grant)
+        assert sent.transmissions / 2000 == pytest.approx(float(expected), abs=0.08)
+    # As many links as clients have rounds, as where budgets are judged.
+    many = mean_tries(
+        np.tile(known[:, None], 5), mean[:, None], np.full((known.size, 1), 1e5), config
+    )
+    assert many == pytest.approx(np.tile(tries[:, None], 5), rel=1e-12)
 
 
 @pytest.mark.parametrize("combining", ["none", "chase"])

@@ -77,6 +77,21 @@ def test_a_fixed_path_is_flat():
     assert np.ptp(strong, axis=1).max() < 0.15
 
 
+def test_links_of_clients_indoors_have_no_fixed_path():
+    config = config_of(
+        fading="rician", rician_k_db=30.0, path_loss="free-space", indoor_fraction=0.5
+    )
+    links = Cell(config, 400, seed=0).links(0)
+    assert 150 < links.indoors.sum() < 250
+    blocks = links.block_snr_hz(np.arange(400)) / links.mean_snr_hz[:, None]
+    spread = blocks.std(1)
+    # K = 1000 leaves each block within a few percent of the mean; Rayleigh ones spread by 1.
+    assert spread[~links.indoors].max() < 0.15 < spread[links.indoors].min()
+    usual = likely_snr_hz(config, links, np.arange(400), 50) / links.mean_snr_hz[:, None]
+    assert (np.ptp(usual[~links.indoors], axis=1) < 0.1).all()
+    assert (np.ptp(usual[links.indoors], axis=1) > 0.1).all()
+
+
 def test_rounds_remember_each_other_as_with_flat_fading():
     slow = config_of(speed_kmh=0.3, round_interval_s=0.1)
     cell = Selective(slow, 1200, 0)

@@ -11,10 +11,11 @@ from airtune.experiment import Experiment
 from airtune.radio.air import Air
 from airtune.radio.cell import Cell, granted_snr_hz
 from airtune.radio.config import CellConfig
-from airtune.radio.rate import RateModel, rate_bps
+from airtune.radio.rate import RateModel, in_outage, rate_bps
 from airtune.radio.selective import flat_snr_hz
 from airtune.scheduling.allocate import allocate
 from airtune.scheduling.best_blocks import best_blocks, own_blocks
+from airtune.scheduling.goodput import widest_useful_hz
 from airtune.scheduling.matching import bottleneck_matching
 
 MODELS = {
@@ -132,6 +133,28 @@ def test_two_clients_by_hand():
     # A client of 1e5 Hz fills two blocks at -5 dB; more would only spread its power.
     weak = np.array([[1e5] * 6])
     assert (best_blocks(1e6, weak, 0.0, MODELS["plain"]) == 0).sum() <= 2
+
+
+def test_nobody_gets_more_blocks_than_are_of_use():
+    for model in MODELS.values():
+        bits, snr_hz, start = drawn(3, 6, 30, weakest=6)
+        free = np.bincount(best_blocks(bits, snr_hz, start, model) + 1, minlength=7)[1:]
+        most = np.array([1, 2, 3, 30, 30, 30])
+        bound = np.bincount(best_blocks(bits, snr_hz, start, model, most) + 1, minlength=7)[1:]
+        assert (bound <= most).all() and (free > most).any()
+        share, _, _ = own_blocks(bits, snr_hz, start, model, most * BLOCK_HZ * 1.5)
+        assert (share <= np.maximum(most * 1.5, 1.0) * BLOCK_HZ).all()
+
+
+def test_with_the_waterfall_shares_end_where_more_is_of_no_use():
+    config, cell = cell_of(packet_error="waterfall", power_dbm=-5.0)
+    links = cell.links(0)
+    asked = np.flatnonzero(~in_outage(links.planned_snr_hz, config.rate))[:4]
+    plan = allocate(links, asked, 1e6, 1e3, 0.0, config)
+    most = dict(zip(asked, widest_useful_hz(links, asked, config), strict=True))
+    assert min(most.values()) < config.bandwidth_hz / 4
+    for client, grant in plan.grants.items():
+        assert grant.bandwidth_hz <= max(most[client], BLOCK_HZ)
 
 
 def test_shares_and_flat_snrs_carry_what_the_blocks_do():

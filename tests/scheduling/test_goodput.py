@@ -42,6 +42,25 @@ def test_no_share_carries_more_than_the_widest_of_use(law, combining):
     assert (widest <= 20e6).all() and (widest[:3] < 10e6).all() and widest[-1] == 20e6
 
 
+@pytest.mark.parametrize("limit", [1, 2, 4])
+@pytest.mark.parametrize("law", ["shannon", "mcs"])
+def test_copies_that_are_forgotten_make_shares_narrower(law, limit):
+    how = {"rate": {"law": law}, "combining": "chase", "link_layer": "acknowledged"}
+    config, links, clients = cell_of(np.linspace(-20, 25, 10), max_transmissions=limit, **how)
+    widest = widest_useful_hz(links, clients, config)
+    best = goodput_bps(links, clients, widest, config)
+    tried = goodput_bps(links, clients, np.geomspace(2e3, 20e6, 20_001)[:, None], config)
+    assert (best >= tried.max(0) * (1 - 1e-12)).all()
+    # One try a cycle is no combining at all, and a memory without an end allows most.
+    alone, together = (
+        widest_useful_hz(links, clients, config.model_copy(update=changes))
+        for changes in ({"combining": "none"}, {"max_transmissions": None})
+    )
+    assert (alone <= widest * (1 + 1e-6)).all() and (widest <= together * (1 + 1e-6)).all()
+    if limit == 1:
+        assert widest == pytest.approx(alone, rel=1e-5)
+
+
 def test_the_widest_of_use_by_hand():
     # x log2(1 + 1/x) exp(-v x / 2) over x = b / snr, without gap or cap: its slope vanishes.
     config, links, clients = cell_of([-5.0], rate={"gap_db": 0, "min_snr_db": -30})
@@ -56,7 +75,13 @@ def test_an_error_rate_that_is_a_number_leaves_the_whole_band():
 
 
 def test_goodput_is_what_is_seen_in_the_long_run():
-    config, links, clients = cell_of([-7.0], retransmission_delay_s=0.0, packet_bits=100)
+    check_goodput(cell_of([-7.0], retransmission_delay_s=0.0, packet_bits=100))
+    layer = {"combining": "chase", "link_layer": "acknowledged", "max_transmissions": 2}
+    check_goodput(cell_of([-7.0], retransmission_delay_s=0.0, packet_bits=100, **layer))
+
+
+def check_goodput(cell):
+    config, links, clients = cell
     for share in (1e6, 20e6):
         rate = rate_bps(share, links.snr_hz[0], config.rate)
         config_equal = config.model_copy(update={"allocation": "equal", "bandwidth_hz": share})

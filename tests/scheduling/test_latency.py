@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from airtune.errors import UserError
+from airtune.radio.air import Air
 from airtune.radio.cell import Cell
 from airtune.radio.config import CellConfig
 from airtune.radio.rate import rate_bps
@@ -17,7 +18,7 @@ from airtune.scheduling.allocate import allocate
 from airtune.scheduling.latency import LatencyConfig, LatencyScheduler, Pieces, Upload
 
 CONTROLS = ["tsfa", "round", "limit", "client_ratio", "common_ratio", "none"]
-CELL = CellConfig(bandwidth_hz=4e6, fading="none")
+CELL = CellConfig(bandwidth_hz=4e6, fading="none", packet_error=0.0)
 PIECES = Pieces(20_000, np.full(8, 200_000.0), 1)  # 1.62 Mbit in all
 SNR_HZ = np.array([1e6, 4e6, 2e7, 1e9])
 EVERYBODY = np.arange(4)
@@ -477,7 +478,9 @@ def test_pieces_that_are_never_sent_get_no_bits():
 @pytest.mark.parametrize("fading", ["rayleigh", "rician"])
 def test_who_cannot_keep_the_budget_is_judged_over_the_fading_not_by_the_mean_link(fading):
     """Deep fades take longer than good ones save: the mean of 1 / rate decides."""
-    config = CellConfig(fading=fading, path_loss="log-distance", bandwidth_hz=4e6, rician_k_db=3)
+    config = CellConfig(
+        fading=fading, path_loss="log-distance", bandwidth_hz=4e6, rician_k_db=3, packet_error=0.0
+    )
     cell = Cell(config, 40_000, seed=3)
     links = cell.links(0)
     mean = 2e7
@@ -496,3 +499,86 @@ def test_who_cannot_keep_the_budget_is_judged_over_the_fading_not_by_the_mean_li
 
     assert skipped(0.85 * seconds) == [1]
     assert skipped(1.15 * seconds) == []
+
+
+# ---- repeats
+
+
+ERRING = CELL.model_copy(update={"packet_error": 0.2, "packet_bits": 1000})
+
+
+@pytest.mark.parametrize("error", [0.1, 0.3, "waterfall"])
+def test_a_limit_is_kept_with_the_repeats_of_packets(error):
+    config = CELL.model_copy(update={"packet_error": error})
+    scheduler = scheduler_of(config, control="limit", latency_s=0.5)
+    links, compute = links_of(SNR_HZ, config), np.array([0.1, 0.0, 0.2, 0.1])
+    plan = scheduler.plan(scheduler.start(), links, EVERYBODY, compute)
+    seconds = {
+        client: [
+            compute[client] + Air(config, seed).uplink(int(grant.bits), links, grant).seconds
+            for seed in range(200)
+        ]
+        for client, grant in plan.grants.items()
+    }
+    assert len(seconds) >= 3
+    assert np.mean(np.array(list(seconds.values())) > 0.5) <= 0.005
+    for client, taken in seconds.items():  # and not much is left of it
+        assert np.mean(taken) > 0.7 * 0.5, client
+
+
+@pytest.mark.parametrize("control", ["client_ratio", "common_ratio"])
+@pytest.mark.parametrize("measured", [False, True])
+def test_fixed_ratios_count_on_repeats(control, measured):
+    """An upload may be 1 / (1 - q) times shorter; rates that were measured are without repeats."""
+    snr_hz = np.array([1e6, 2e6, 4e6, 1e9])
+    bit_seconds = 1.25 / rate_bps(1e6, snr_hz, CELL.rate)
+    counts = [expected_count(each, 0.4) for each in bit_seconds]
+    assert counts != [expected_count(each / 1.25, 0.4) for each in bit_seconds]
+    scheduler = scheduler_of(ERRING, control=control, latency_s=0.4)
+    links, state = links_of(snr_hz, ERRING), scheduler.start()
+    if measured:
+        state = begun(scheduler, [0.0] * 4)
+        seen = [Upload(k, 0.3, 1.25 / bit_seconds[k], None) for k in range(4)]
+        state = scheduler.after(state, seen)
+    plan = scheduler.plan(state, links, EVERYBODY, np.zeros(4))
+    expected = [min(counts)] * 4 if control == "common_ratio" else counts
+    assert [pieces_of(grant.bits) for grant in plan.grants.values()] == expected
+
+
+def test_the_round_control_means_time_with_repeats():
+    """What takes 1 / (1 - q) times as long is planned like pieces of so much larger size."""
+    larger = Pieces(25_000, np.full(8, 250_000.0), 1)
+    links = links_of(SNR_HZ)
+    for queue in (0.1, 1.0, 10.0):
+        plans = []
+        for cell, pieces in ((ERRING, PIECES), (CELL, larger)):
+            scheduler = scheduler_of(cell, pieces, control="round")
+            state = begun(scheduler, [0.0] * 4, queue)
+            plan = scheduler.plan(state, links, EVERYBODY, np.full(4, 0.02))
+            counts = [pieces_of(grant.bits, pieces) for grant in plan.grants.values()]
+            plans.append((counts, [grant.bandwidth_hz for grant in plan.grants.values()]))
+        assert plans[0][0] == plans[1][0]
+        assert plans[0][1] == pytest.approx(plans[1][1])
+
+
+def test_who_keeps_the_budget_only_without_repeats_is_skipped():
+    links = links_of([1e7, 6e5, 1e8, 1e9])
+    alone = 220_000 / float(rate_bps(4e6, 6e5, CELL.rate))
+    for cell, skipped in ((CELL, []), (ERRING, [1])):
+        scheduler = scheduler_of(cell, latency_s=1.1 * alone)
+        plan = scheduler.plan(begun(scheduler, [1.0] * 4), links, EVERYBODY, np.zeros(4))
+        assert list(plan.skipped) == skipped
+    assert f"needs {1.25 * alone:.3g} s" in plan.skipped[1]
+
+
+@pytest.mark.parametrize("bandwidth", ["square_root", "equal", "exact"])
+def test_tsfa_weighs_longer_sending_by_a_longer_unit(bandwidth):
+    """V is relative to a usual client's seconds for everything, which have the repeats as well."""
+    errors = np.random.default_rng(0).dirichlet(np.ones(8), 4)
+    plans = []
+    for cell in (CELL, ERRING):
+        scheduler = scheduler_of(cell, bandwidth=bandwidth)
+        state = begun(scheduler, [0.6, 0.1, 0.5, 2.0], errors=errors)
+        plan = scheduler.plan(state, links_of(SNR_HZ), EVERYBODY, np.zeros(4))
+        plans.append([pieces_of(grant.bits) for grant in plan.grants.values()])
+    assert plans[0] == plans[1]

@@ -63,13 +63,14 @@ def packet_errors(
     ``snr_hz`` what the link has when it sends, ``mean_snr_hz`` its mean over fading (in Hz, of the
     power in use).
     """
-    width = occupied_hz(bandwidth_hz, planned_snr_hz, config.rate)
+    width = np.maximum(occupied_hz(bandwidth_hz, planned_snr_hz, config.rate), 1e-300)  # no link
     if config.packet_error != "bler":
         mean_snr = np.asarray(mean_snr_hz) / width
         return packet_error_rate(config.packet_error, mean_snr), config.combining
     curves = bler_curves(config.packet_bits)
     scheme = INDEX[mcs_scheme(bandwidth_hz, planned_snr_hz)]
-    snr = np.asarray(snr_hz) / np.where(width > 0.0, width, np.inf)
+    with np.errstate(over="ignore"):
+        snr = np.asarray(snr_hz) / width
     if config.combining == "none":
         return curves.error(scheme, snr), "none"
     failures: list[Floats] = []

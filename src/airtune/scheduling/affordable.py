@@ -9,6 +9,7 @@ from airtune.radio.config import CellConfig
 from airtune.radio.rate import rate_bps
 from airtune.radio.units import Floats
 from airtune.scheduling.bandwidth import equal_shares
+from airtune.scheduling.goodput import mean_tries
 from airtune.scheduling.latency import Pieces
 
 
@@ -19,13 +20,15 @@ def affordable_pieces(
     """Return the mean number of pieces per upload, [clients]; NaN who never meets the budget.
 
     ``K = ((tau - tau_cmp) R - fixed) / piece`` at the rate ``R`` of average links ``snr_hz``
-    [clients] (in Hz) with the band divided equally among ``asked`` clients, at most all pieces.
+    [clients] (in Hz) with the band divided equally among ``asked`` clients, over the mean number
+    of tries, at most all pieces.
     Below one piece it is the share of rounds in which one is sent. Raises UserError if nobody can
     send the smallest upload in ``budget_s`` even over the whole band, where a bit takes
     ``least_bit_seconds`` [clients]. DERIVED: stage 1 of TSFA,
     which has no fixed part and no computing.
     """
-    rate = rate_bps(equal_shares(asked, cell.bandwidth_hz)[0], snr_hz, cell.rate)
+    share = equal_shares(asked, cell.bandwidth_hz)[0]
+    rate = rate_bps(share, snr_hz, cell.rate) / mean_tries(snr_hz, snr_hz, share, cell)
     least = compute_seconds + pieces.smallest * least_bit_seconds
     if (least > budget_s).all():
         client = int(least.argmin())

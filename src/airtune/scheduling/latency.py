@@ -12,14 +12,15 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from airtune.config import Config
-from airtune.errors import UserError
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
 from airtune.radio.units import Floats, Ints
 from airtune.scheduling import tsfa
 from airtune.scheduling.allocate import allocate
 from airtune.scheduling.bandwidth import equal_shares
-from airtune.scheduling.expected import least_bit_seconds, usual_bit_seconds
+from airtune.scheduling.budgeted import bits_within, out_of_budget, ratios_within
+from airtune.scheduling.expected import usual_bit_seconds
+from airtune.scheduling.goodput import mean_tries
 from airtune.scheduling.plan import Plan
 from airtune.scheduling.tsfa import Band, Demand
 
@@ -114,7 +115,8 @@ class LatencyScheduler:
         # Of those who are not asked now, the first queue alone needs to know.
         compute = np.full(len(links), compute_seconds.mean() if chosen.size else 0.0)
         compute[chosen] = compute_seconds
-        skipped = self._hopeless(links, chosen, compute, math.isnan(state["round_queue"]))
+        budget, begins = self._config.latency_s, math.isnan(state["round_queue"])
+        skipped = out_of_budget(links, chosen, compute, pieces.smallest, budget, cell, begins)
         able = np.array([client for client in chosen if client not in skipped], dtype=np.int64)
         self._planned = self._queues(state, links, compute)
 
@@ -170,12 +172,15 @@ class LatencyScheduler:
     ) -> tuple[Floats, Floats]:
         """Return shares in Hz and bits [n]."""
         config = self._config
-        band = Band(self._cell.bandwidth_hz, links.planned_snr_hz[clients], self._cell.rate)
+        equal = equal_shares(len(clients), self._cell.bandwidth_hz)
+        planned, mean = links.planned_snr_hz[clients], links.mean_snr_hz[clients]
+        # With the waterfall tries depend on shares; those of equal ones stand for all.
+        tries = mean_tries(planned, mean, equal, self._cell)
+        band = Band(self._cell.bandwidth_hz, planned, self._cell.rate, tries)
         v = config.v * config.latency_s * self._full_seconds(links)
         if config.control == "round":
             share, count = tsfa.round_maximum(demand, band, self._planned["round_queue"], v)
             return share, demand.sizes(count)
-        equal = equal_shares(len(clients), self._cell.bandwidth_hz)
         if config.control == "tsfa":
             # p is 1 / n on average: V relative to the cell counts on that.
             v *= len(clients)
@@ -186,14 +191,14 @@ class LatencyScheduler:
             exact = config.bandwidth == "exact"
             share, count = tsfa.drift_plus_penalty(demand, band, queue, v, floor, exact)
             return share, demand.sizes(count)
-        left = np.maximum(config.latency_s - demand.compute_seconds, 0.0)
+        compute, budget = demand.compute_seconds, config.latency_s
         if config.control == "limit":
-            return equal, left * band.rate(equal)
-        room = left / self._mean_bit_seconds(state, links)[clients] - self.pieces.fixed_bits
-        ratios = np.maximum(room, 0.0) / (self.pieces.whole - self.pieces.fixed_bits)
-        if config.control == "common_ratio":
-            ratios = np.full(len(clients), ratios.min())
-        count = np.floor(np.minimum(ratios, 1.0) * demand.errors.shape[1] + 1e-9).astype(np.int64)
+            return equal, bits_within(links, clients, equal, compute, budget, self._cell)
+        fixed, bit_seconds = self.pieces.fixed_bits, self._mean_bit_seconds(state, links)[clients]
+        common = config.control == "common_ratio"
+        sizes = fixed, self.pieces.whole - fixed
+        ratios = ratios_within(compute, bit_seconds, *sizes, budget, common)
+        count = np.floor(ratios * demand.errors.shape[1] + 1e-9).astype(np.int64)
         return equal, demand.sizes(np.maximum(count, demand.least))
 
     def _queues(self, state: State, links: Links, compute: Floats) -> State:
@@ -221,34 +226,7 @@ class LatencyScheduler:
     def _mean_bit_seconds(self, state: State, links: Links) -> Floats:
         """Return the seconds of a bit as seen so far, expected ones where nothing was."""
         seen = state["uploads"].numpy()
-        measured = state["bit_seconds"].numpy() / np.maximum(seen, 1.0)
+        share = self._cell.bandwidth_hz / min(self._asked, len(links))
+        tries = mean_tries(links.planned_snr_hz, links.mean_snr_hz, share, self._cell)
+        measured = tries * state["bit_seconds"].numpy() / np.maximum(seen, 1.0)
         return np.where(seen > 0, measured, usual_bit_seconds(self._cell, links, self._asked))
-
-    def _hopeless(
-        self, links: Links, chosen: Ints, compute: Floats, state_is_new: bool
-    ) -> dict[int, str]:
-        """Return who could not keep the budget even with the whole band.
-
-        Raise UserError if that is everybody who is asked first.
-        """
-        budget = self._config.latency_s
-        sending = self.pieces.smallest * least_bit_seconds(self._cell, links, chosen)
-        least = compute[chosen] + sending
-        reached = sending > 0.0  # who is always in outage says nothing of the budget
-        if state_is_new and reached.any() and (least[reached] > budget).all():
-            first = int(np.where(reached, least, np.inf).argmin())
-            client = int(chosen[first])
-            half = float(np.median(least[reached]))
-            raise UserError(
-                f"method.latency_s: {budget:g} s is below what any client needs of the "
-                f"{reached.sum()} asked first that ever have a link. Client {client} needs least, "
-                f"{least[first]:.3g} s: {compute[client]:.3g} for computing and "
-                f"{sending[first]:.3g} for its smallest upload over the whole band; half of them "
-                f"need {half:.3g} s at most. Raise it, or ask for fewer steps or a lower rank."
-            )
-        return {
-            int(client): f"needs {seconds:.3g} s on average for computing and its smallest upload "
-            f"over the whole band, above the budget of {budget:g} s"
-            for client, seconds in zip(chosen, least, strict=True)
-            if seconds > budget
-        }

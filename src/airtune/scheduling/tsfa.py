@@ -94,15 +94,26 @@ class Demand:
 
 @dataclass(frozen=True)
 class Band:
-    """The spectrum that is divided, and the links [n] that it is divided over."""
+    """The spectrum that is divided, and the links [n] that it is divided over.
+
+    ``tries`` is the mean number of them that a packet takes on each link, whatever its share.
+    """
 
     bandwidth_hz: float
     snr_hz: Floats
     model: RateModel
+    tries: Floats | float = 1.0
 
-    def rate(self, share_hz: Floats) -> Floats:
-        """Return each link's rate with its share, bit/s."""
-        return rate_bps(share_hz, self.snr_hz, self.model)
+    def rate(self, share_hz: Floats | float) -> Floats:
+        """Return what each link delivers with its share, bit/s: its rate over the tries."""
+        return np.asarray(rate_bps(share_hz, self.snr_hz, self.model) / self.tries)
+
+    def needed_hz(self, bits: Floats, seconds: Floats) -> Floats:
+        """Return the share in Hz with which ``bits`` [n, sizes] are delivered in seconds [n]."""
+        tries = np.broadcast_to(self.tries, self.snr_hz.shape)[:, None]
+        return bandwidth_for_rate_hz(
+            tries * bits / seconds[:, None], self.snr_hz[:, None], self.model
+        )
 
 
 def threshold(demand: Demand, queue: Floats, rate: Floats, v: float) -> Ints:
@@ -133,7 +144,7 @@ def priced_shares(load: Floats, band: Band) -> Floats:
         high = np.full(len(load), band.bandwidth_hz)
         for _ in range(60):
             middle = np.sqrt(low * high)
-            slope = rate_slope(middle, band.snr_hz, band.model)
+            slope = rate_slope(middle, band.snr_hz, band.model) / band.tries
             saved = load * slope / band.rate(middle) ** 2
             wide = saved < np.exp(log_price)
             low, high = np.where(wide, low, middle), np.where(wide, middle, high)
@@ -179,7 +190,7 @@ def within(demand: Demand, band: Band, seconds: float) -> tuple[Floats, Ints] | 
     sizes = demand.fixed_bits[:, None] + np.concatenate(
         [np.zeros((len(left), 1)), demand.bits.cumsum(1)], axis=1
     )
-    needed = bandwidth_for_rate_hz(sizes / left[:, None], band.snr_hz[:, None], band.model)
+    needed = band.needed_hz(sizes, left)
     first = needed[:, demand.least]
     if not np.isfinite(first).all() or first.sum() > band.bandwidth_hz:
         return None
@@ -209,7 +220,7 @@ def round_maximum(demand: Demand, band: Band, queue_s: float, v: float) -> tuple
     finish = demand.compute_seconds + demand.sizes(everything) / band.rate(equal)
     longest = 1.001 * float(finish.max())
     fewest = np.full(len(equal), demand.least)
-    alone = rate_bps(band.bandwidth_hz, band.snr_hz, band.model)
+    alone = band.rate(band.bandwidth_hz)
     shortest = float((demand.compute_seconds + demand.sizes(fewest) / alone).max())
     best: tuple[float, Floats, Ints] | None = None
     for tau in np.geomspace(shortest, max(longest, shortest), _TAUS):
