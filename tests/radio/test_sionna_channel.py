@@ -176,7 +176,7 @@ def test_fading_forgets_as_a_tapped_delay_line_does():
     config = CellConfig(speed_kmh=3.0, round_interval_s=interval_s, fading="rayleigh")
     fading = SmallScale(config, 20_000, seed=0)
     out = np.zeros(20_000, dtype=bool)
-    now, later = fading.power(0, out), fading.power(1, out)
+    now, later = fading.power(0, out, out), fading.power(1, out, out)
     # Powers of Rayleigh fading correlate by the square of what coefficients do.
     assert np.corrcoef(now, later)[0, 1] == pytest.approx(theirs[1] ** 2, abs=error + 0.05)
     power = np.abs(taps[..., 0]) ** 2
