@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.plan.run
 
-``--page`` measures nothing, and writes README.md of the results that are there. Plans and runs go
-through the same links, so all but the seconds of wall time are the same each time.
+``--only CASE`` measures one case again and keeps the others; ``--page`` measures nothing, and writes
+README.md of the results that are there. Plans and runs go through the same links, so all but the
+seconds of wall time are the same each time.
 """
 
 from __future__ import annotations
@@ -119,15 +120,18 @@ def page(results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=list(CASES))
     parser.add_argument("--page", action="store_true")
-    path = HERE / "results.json"
-    if not parser.parse_args().page:
+    options, path = parser.parse_args(), HERE / "results.json"
+    if not options.page:
+        kept = {}
+        if options.only:
+            before = json.loads(path.read_text(encoding="utf-8"))["rows"]
+            kept = {row["case"]: row for row in before if row["case"] != options.only}
         rows = []
         for title, sections in CASES.items():
-            rows.append(measured(title, sections))
-            print(
-                f"{title}: {off(rows[-1], 'planned'):+.2%}, {rows[-1]['run_seconds']} s", flush=True
-            )
+            rows.append(kept.get(title) or measured(title, sections))
+            print(f"{title}: {off(rows[-1], 'planned'):+.2%}", flush=True)
         results = {"machine": runs.machine(), "rows": rows, "claims": judged(rows)}
         runs.write(results, path)
     results = json.loads(path.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from airtune.errors import UserError
-from airtune.terminal import console, shown
+from airtune.terminal import File, Set, console, shown
 
 keys = typer.Typer(help="Make and revoke the keys of a server and its devices.")
 Folder = Annotated[Path, typer.Argument(help="folder of keys", show_default=False)]
@@ -58,7 +58,7 @@ def revoke(folder: Folder, name: Name) -> None:
 
 
 def serve(
-    file: Annotated[Path, typer.Argument(help="experiment in YAML", show_default=False)],
+    file: File,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
     tls_dir: Annotated[
@@ -69,10 +69,7 @@ def serve(
         Optional[int],  # noqa: UP045
         typer.Option(help="devices to wait for; default: clients.count"),
     ] = None,
-    set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="KEY.SUB=VALUE", help="override one key; may be repeated"),
-    ] = None,
+    set_: Set = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="run directory; default runs/NAME", show_default=False),
