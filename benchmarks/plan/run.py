@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.plan.run
 
-``--only CASE`` measures one case again and keeps the others; ``--page`` measures nothing, and writes
-README.md of the results that are there. Plans and runs go through the same links, so all but the
-seconds of wall time are the same each time.
+``--only CASE`` measures one case again and keeps the others; ``--page`` measures nothing. Both
+write README.md of the results that are there. Plans and runs go through the same links, so all but
+the seconds of wall time are the same each time.
 """
 
 from __future__ import annotations
