@@ -7,6 +7,7 @@ import platform
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,21 @@ def serve(
         carrier,
         name or secrets.token_bytes(16),
         described.clients.count,
-        patience or Patience(),
+        _patience(described, patience or Patience()),
         say or quiet,
     )
     if name is not None:
         remote.roster.recall(kept)
     remote.gather()
     return _run(described, build_server(described, remote, table), out, resume, on_round)
+
+
+def _patience(experiment: Experiment, patience: Patience) -> Patience:
+    """Return how long to wait: where seconds are real ones, a round ends by its deadline."""
+    cell = experiment.cell
+    if not cell.measured or cell.deadline_s is None or cell.late == "wait":
+        return patience
+    return replace(patience, round=min(cell.deadline_s, patience.answer))
 
 
 def _with_versions(experiment: Experiment) -> Experiment:

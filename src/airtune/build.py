@@ -14,11 +14,13 @@ from airtune.experiment import Experiment
 from airtune.federation.evaluation import Evaluator, ServerEvaluator
 from airtune.federation.in_process import InProcess, Kind
 from airtune.federation.interface import Clients, Federation
+from airtune.federation.measuring import MeasuredCell
 from airtune.federation.round import RoundRunner
 from airtune.federation.session import Session
 from airtune.fitting import (
     check_data,
     check_lengths,
+    check_links,
     check_models,
     check_security,
     check_tokenizers,
@@ -76,7 +78,7 @@ class ServerParts:
     method: Method
     clients: Clients
     evaluator: ServerEvaluator
-    cell: Cell
+    cell: Cell | MeasuredCell
     shares: Shares
     kinds: Sequence[Kind]
     sums: SecureSums | None
@@ -100,6 +102,7 @@ def build(
     seed, method_class = experiment.seed, find(experiment.method.name)
     check_models(experiment, method_class)
     check_security(experiment, method_class)
+    check_links(experiment)
     device = chosen_device(experiment.machine)
     if table is None:
         table = load_table(experiment.data, seed, method_class.needs_public)

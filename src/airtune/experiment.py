@@ -102,6 +102,11 @@ class Experiment(Config):
                 f"clients.selection: {rule} goes by links, and an ideal cell has none; use random "
                 "or round-robin"
             )
+        if cell.measured and rule in ("proportional-fair", "deadline-feasible"):
+            raise ValueError(
+                f"clients.selection: {rule} shares out a band, and measured links have none; use "
+                "random, round-robin or best-channel"
+            )
         if rule == "deadline-feasible" and cell.deadline_s is None:
             raise ValueError(
                 "clients.selection: deadline-feasible needs a deadline; set cell.deadline_s"

@@ -28,6 +28,15 @@ def check_models(experiment: Experiment, method: type[Method]) -> None:
             )
 
 
+def check_links(experiment: Experiment) -> None:
+    """Refuse measured links where there are none."""
+    if experiment.cell.measured:
+        raise UserError(
+            "cell.measured: in one process there are no links to measure; use airtune serve, or "
+            "name another cell."
+        )
+
+
 def check_security(experiment: Experiment, method: type[Method]) -> None:
     """Refuse masked sums where a sum is not enough, or where nothing could mask it."""
     if not experiment.security.secure_sum:

@@ -78,6 +78,13 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print the result only")] = False,
     wait: Annotated[float, typer.Option(help="seconds to wait for devices to come")] = 600.0,
     limit: Annotated[float, typer.Option(help="seconds to wait for a round's answers")] = 600.0,
+    links: Annotated[
+        str,
+        typer.Option(
+            help="measured: as devices report them, cell.deadline_s by the clock on the wall; "
+            "simulated: as the experiment's cell has them"
+        ),
+    ] = "measured",
 ) -> None:
     """Run an experiment whose clients are devices that join over the network."""
     from airtune.experiment import read_experiment
@@ -87,7 +94,11 @@ def serve(
             "--tls-dir: beyond this machine everything is encrypted; make keys by airtune keys new."
         )
     overrides = [*(set_ or []), *([] if clients is None else [f"clients.count={clients}"])]
+    if links not in ("measured", "simulated"):
+        raise UserError(f"--links: '{links}' is none of measured, simulated.")
     experiment = read_experiment(file, overrides)
+    if links == "measured" and not experiment.cell.ideal:
+        experiment = experiment.changed(["cell.measured=true"])
     from airtune import api
     from airtune.deploy.device import to_stderr
     from airtune.deploy.flower.engine import serving
@@ -138,9 +149,10 @@ def join(
     """Take part in a run with rows that never leave this machine."""
     from airtune.deploy.device import Device, Holdings, machine_of, to_stderr
     from airtune.deploy.flower.engine import join as joined
+    from airtune.deploy.meter import Meter
 
-    host = server.rpartition(":")[0]
-    if not host or not server.rpartition(":")[2].isdigit():
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdigit():
         raise UserError(f"'{server}' is no address; give the server as HOST:PORT.")
     if ca is None and host not in ("127.0.0.1", "localhost"):
         raise UserError("--ca: beyond this machine everything is encrypted; give the ca.crt.")
@@ -149,10 +161,11 @@ def join(
             raise UserError(f"{name}: there is no file '{path.name}'.")
     machine = machine_of(device)
     holdings = Holdings(train, test, personal, machine, model, client)
+    meter = Meter(host.strip("[]"), int(port))
     try:
         joined(
-            server,
-            Device(holdings, to_stderr).answer,
+            meter,
+            Device(holdings, to_stderr, meter).answer,
             None if ca is None else ca.resolve(),
             None if key is None else key.resolve(),
             wait,

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,8 @@ from airtune.federation.contents import (
     KINDS,
     Done,
     Greeting,
+    Inquired,
+    Inquiry,
     Presence,
     Problem,
     Question,
@@ -25,8 +28,9 @@ from airtune.federation.contents import (
     Scores,
     Start,
     Task,
+    Trip,
 )
-from airtune.federation.interface import Order, Reply
+from airtune.federation.interface import Order, Reply, Took
 from airtune.federation.letters import Letter, LetterError
 from airtune.radio.grant import Grant
 
@@ -44,6 +48,8 @@ EVERY = [
     Question(round=4),
     Scores(scores={"accuracy": 0.5, "loss": 1e-300}),
     Problem(sentence="no."),
+    Inquiry(),
+    Inquired(last_up=Trip(round=2, body_bytes=70, bytes=100, seconds=1 / 3)),
 ]  # fmt: skip
 
 
@@ -82,7 +88,9 @@ def test_an_order_and_a_reply_are_what_they_were():
         Reply(5, None, None, 3, "training loss was not finite", True, 2),
     ):
         letter = letters.read(letters.write(Letter(RUN, 1, Done.of(reply), reply.message or b"")))
-        assert letter.content.reply(5, letter.body) == reply
+        back = letter.content.reply(5, letter.body, 2.0)
+        assert back.took == Took(2.0, 0.0)
+        assert replace(back, took=None) == reply
 
 
 def test_the_header_around_a_payload_is_small():

@@ -13,12 +13,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from airtune.deploy.halves import OwnClient, build_client
+from airtune.deploy.meter import Meter
+from airtune.deploy.trips import Trips
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation.contents import (
     Content,
     Done,
     Greeting,
+    Inquired,
+    Inquiry,
     Presence,
     Problem,
     Question,
@@ -59,9 +63,15 @@ class Device:
     Reasons that speak of its rows are only said here; the server hears that there is one.
     """
 
-    def __init__(self, holdings: Holdings, say: Callable[[str], None]) -> None:
-        """Look at the rows; raise UserError if they cannot be read."""
+    def __init__(
+        self, holdings: Holdings, say: Callable[[str], None], meter: Meter | None = None
+    ) -> None:
+        """Look at the rows; raise UserError if they cannot be read.
+
+        ``meter`` measures the link, where letters come over one.
+        """
         self._holdings, self._say = holdings, say
+        self._trips = Trips(meter)
         test = holdings.test
         self._rows = count_rows(holdings.train, "--train")
         self._test_rows = None if test is None else count_rows(test, "--test")
@@ -79,7 +89,9 @@ class Device:
         except LetterError as error:
             self._say(f"refused a letter: {error}")
             return write(Letter(NO_RUN, 0, Problem(sentence=f"it could not be read: {error}")))
+        self._trips.begin()
         content, body = self._safely(letter)
+        content = self._trips.told(letter, content, body)
         return write(Letter(letter.run, letter.sequence, content, body))
 
     def _safely(self, letter: Letter) -> Answer:
@@ -104,7 +116,9 @@ class Device:
             self._say(f"refused letter {letter.sequence}, which was heard before")
             return Problem(sentence="this letter was heard before."), b""
         if isinstance(content, Start):
-            return self._start(letter, content, folder), b""
+            return self._start(letter, content, folder), secrets.token_bytes(content.sounding_bytes)
+        if isinstance(content, Inquiry):
+            return Inquired(), b""
         if letter.run != self._run or self._own is None:
             return Problem(sentence="the device was not set up for this run.", unready=True), b""
         if isinstance(content, Task):

@@ -23,6 +23,7 @@ from airtune.experiment import Experiment
 from airtune.federation.contents import Ready, Start
 from airtune.federation.in_process import Kind, LocalClients, States
 from airtune.federation.letters import plain_texts
+from airtune.federation.measuring import MeasuredCell
 from airtune.federation.remote import AskingEvaluator, Remote
 from airtune.fitting import check_data, check_models
 from airtune.learning.config import ServerConfig
@@ -43,6 +44,7 @@ from airtune.methods.registry import find
 from airtune.planned_seconds import PlannedSeconds, batch_tokens
 from airtune.radio.cell import Cell
 
+_SOUNDING_BYTES = 1 << 17  # a second at 1 Mbit/s, and several round trips of most networks
 _SKETCHED = 8  # numbers at either end of a tensor that a model's sketch looks at
 
 
@@ -64,7 +66,15 @@ def build_server(experiment: Experiment, remote: Remote, table: Table | None = N
     shares = _shares(experiment, remote)
     parts = core(experiment, Models(experiment, table, table.train, device), shares)
     starts = _Starts(experiment, table, parts.width, shares.examples)
-    ready = remote.start(starts, [sketch(kind.learner) for kind in parts.kinds])
+    sketches = [sketch(kind.learner) for kind in parts.kinds]
+    cell: Cell | MeasuredCell
+    if experiment.cell.measured:
+        cell = remote.cell = MeasuredCell(experiment.cell, len(shares), experiment.seed)
+        ready = remote.start(starts, sketches)
+        remote.sound()
+    else:
+        cell = Cell(experiment.cell, len(shares), experiment.seed, experiment.clients.asked)
+        ready = remote.start(starts, sketches)
     tokens = [ready[client].batch_tokens for client in range(len(shares))]
     seconds = PlannedSeconds(experiment, parts.kinds, tokens)
     method = method_class(
@@ -80,7 +90,7 @@ def build_server(experiment: Experiment, remote: Remote, table: Table | None = N
         method,
         remote,
         AskingEvaluator(method, parts.learner, parts.test, parts.kinds[0].test, remote, tested),
-        Cell(experiment.cell, len(shares), experiment.seed, experiment.clients.asked),
+        cell,
         shares,
         parts.kinds,
         sums(experiment, method),
@@ -191,6 +201,7 @@ class _Starts:
         self, experiment: Experiment, table: Table, width: int, examples: np.ndarray
     ) -> None:
         self._experiment = _without_paths(experiment)
+        self._sounding_bytes = _SOUNDING_BYTES if experiment.cell.measured else 0
         self._table, self._width = table, width
         self._examples: Sequence[int] = examples.tolist()
         self._public = plain_texts(public_columns(table)) if len(table.public) else b""
@@ -203,6 +214,7 @@ class _Starts:
             task=self._table.task,
             classes=self._table.classes,
             width=self._width,
+            sounding_bytes=self._sounding_bytes,
         )
         return start, self._public
 

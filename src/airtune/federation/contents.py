@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airtune.federation.interface import Order, Reply
+from airtune.federation.interface import Order, Reply, Took
 from airtune.radio.grant import Grant
 
 Count = Annotated[int, Field(ge=0, lt=2**62)]
@@ -42,11 +42,31 @@ class Presence(Content):
     machine: dict[str, str] = {}
 
 
+class Trip(Content):
+    """How a letter went over a device's link, as the device measured.
+
+    ``round`` is the letter's, 0 of what was sent to sound the link; ``bytes`` moved in ``seconds``
+    for its body of ``body_bytes``.
+    """
+
+    round: Count
+    body_bytes: Count
+    bytes: Count
+    seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class Answering(Content):
+    """An answer of a device that tells how its last upload went, once."""
+
+    last_up: Trip | None = None
+
+
 class Start(Content):
     """From the server: the experiment, and which of its clients the device is.
 
     ``examples`` [clients] are what all learn from, ``width`` the classes, or entries of the
-    vocabulary, that all models have. The body has the public texts.
+    vocabulary, that all models have. The answer is to have a body of ``sounding_bytes``, to measure
+    the link by. The body has the public texts.
     """
 
     experiment: dict[str, Any]
@@ -55,6 +75,7 @@ class Start(Content):
     task: Literal["classification", "causal"]
     classes: list[str]
     width: Count
+    sounding_bytes: Annotated[int, Field(ge=0, le=1 << 24)] = 0
 
 
 class Ready(Content):
@@ -101,11 +122,16 @@ class Task(Content):
         return Order(client, self.round, message, grant)
 
 
-class Done(Content):
-    """The reply to an order; its message, if ``sent``, is the body."""
+class Done(Answering):
+    """The reply to an order; its message, if ``sent``, is the body.
+
+    ``compute_seconds`` lie between letter and answer; ``down`` is how the letter came.
+    """
 
     sent: bool
     tokens: Count
+    compute_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    down: Trip | None = None
     loss: float | None = None
     problem: Sentence | None = None
     diverged: bool = False
@@ -127,8 +153,8 @@ class Done(Content):
             gradient_norm=reply.gradient_norm,
         )
 
-    def reply(self, client: int, message: bytes) -> Reply:
-        """Return the reply."""
+    def reply(self, client: int, message: bytes, seconds: float) -> Reply:
+        """Return the reply, ``seconds`` after its order."""
         return Reply(
             client,
             message if self.sent else None,
@@ -139,6 +165,7 @@ class Done(Content):
             self.predicted_tokens,
             self.notes,
             self.gradient_norm,
+            took=Took(seconds, min(self.compute_seconds, seconds)),
         )
 
 
@@ -148,10 +175,18 @@ class Question(Content):
     round: Count
 
 
-class Scores(Content):
+class Scores(Answering):
     """A device's answer: measures of its own model on its own test texts, by name."""
 
     scores: dict[str, float]
+
+
+class Inquiry(Content):
+    """From the server: a question how the last upload went."""
+
+
+class Inquired(Answering):
+    """A device's answer to that, and nothing else."""
 
 
 class Problem(Content):
@@ -174,4 +209,6 @@ KINDS: dict[int, type[Content]] = {
     7: Question,
     8: Scores,
     9: Problem,
+    10: Inquiry,
+    11: Inquired,
 }

@@ -25,6 +25,14 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Took:
+    """Seconds by the clock on the wall: from order to reply, and those of computing in them."""
+
+    seconds: float
+    compute_seconds: float
+
+
+@dataclass(frozen=True)
 class Reply:
     """What a client gives back: bytes for the uplink (or none), and what its training took.
 
@@ -32,7 +40,7 @@ class Reply:
     before clipping, both None without a step or if ``diverged``;
     ``tokens`` were trained on, ``predicted_tokens`` only looked at; ``problem`` says why there is
     no message, ``fate`` whether the client sent none, could not be reached or did not answer in
-    time; ``notes`` are what a method wants recorded beside it.
+    time; ``notes`` are what a method wants recorded beside it; ``took`` is known between machines.
     """
 
     client: int
@@ -45,6 +53,7 @@ class Reply:
     notes: Mapping[str, float | str] = field(default_factory=dict)
     gradient_norm: float | None = None
     fate: Fate = "withheld"
+    took: Took | None = None
 
 
 class Federation(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -41,10 +42,11 @@ class Carrier(Protocol):
 
 @dataclass(frozen=True)
 class Answer(Generic[C]):
-    """What a device answered."""
+    """What a device answered, ``seconds`` after it was asked."""
 
     content: C
     body: bytes
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,12 @@ class Silence:
     """Why there is no answer.
 
     ``late``: it may come, but not in time. ``unready``: the device says that it must be set up
-    first.
+    first. ``busy``: it was not even asked, as it still owes an answer to an earlier question.
     """
 
     reason: str
     late: bool = False
+    busy: bool = False
     unready: bool = False
 
 
@@ -69,12 +72,14 @@ class Post:
         run: bytes,
         say: Callable[[str], None],
         most_bytes: int = MOST_BYTES,
+        aside: Callable[[Node, Content], None] = lambda node, content: None,
     ) -> None:
-        """``say`` gets a sentence about whatever had to be refused."""
+        """``say`` gets sentences about what had to be refused, ``aside`` what came too late."""
         self._carrier, self.run, self._say, self._most_bytes = carrier, run, say, most_bytes
         # From the clock, so that a server that was started again goes on above where it was.
         self._sequence = time.time_ns()
-        self._owed: dict[Node, int] = {}  # who still owes an answer that came too late
+        self._aside = aside
+        self._owed: dict[Node, tuple[int, Letter]] = {}  # who has not answered what, ticket first
 
     def nodes(self) -> Collection[Node]:
         """Return who can be reached now."""
@@ -86,26 +91,32 @@ class Post:
         """Send a letter to each node and return what came back within ``seconds``."""
         self._forgive()
         found: dict[Node, Answer[C] | Silence] = {}
-        waiting: dict[int, tuple[Node, Letter]] = {}
+        waiting: dict[int, tuple[Node, Letter, float]] = {}
         for node, (content, body) in questions.items():
             if node in self._owed:
-                found[node] = Silence("the device is still busy with an earlier round", late=True)
+                found[node] = Silence(
+                    "the device is still busy with an earlier round", late=True, busy=True
+                )
                 continue
             self._sequence += 1
             letter = Letter(self.run, self._sequence, content, body)
-            waiting[self._carrier.post(node, write(letter), seconds)] = node, letter
+            asked = time.monotonic()
+            waiting[self._carrier.post(node, write(letter), seconds)] = node, letter, asked
         end = time.monotonic() + seconds
         while waiting and (left := end - time.monotonic()) > 0:
             for ticket, data in self._carrier.collect(list(waiting), left).items():
-                node, letter = waiting.pop(ticket)
-                found[node] = self._opened(node, data, letter, kind)
-        for ticket, (node, _) in waiting.items():
-            self._owed[node] = ticket
-            found[node] = Silence(f"the device did not answer within {seconds:g} s", late=True)
+                node, letter, asked = waiting.pop(ticket)
+                took = time.monotonic() - asked
+                found[node] = self._opened(node, data, letter, kind, took)
+        for ticket, (node, letter, _) in waiting.items():
+            self._owed[node] = ticket, letter
+            found[node] = Silence(
+                f"the device did not answer within {round(seconds, 1):g} s", late=True
+            )
         return {node: found[node] for node in questions}
 
     def _opened(
-        self, node: Node, data: bytes | None, letter: Letter, kind: type[C]
+        self, node: Node, data: bytes | None, letter: Letter, kind: type[C], took: float
     ) -> Answer[C] | Silence:
         if data is None:
             return Silence("the connection to the device broke")
@@ -117,11 +128,16 @@ class Post:
             if not unready:
                 self._say(f"device {node}: {sentence}")
             return Silence(sentence.rstrip("."), unready=unready)
-        return Answer(content, body)
+        return Answer(content, body, took)
 
     def _forgive(self) -> None:
         """Let go of answers that came too late, so that their devices can be asked again."""
         if not self._owed:
             return
-        there = self._carrier.collect(list(self._owed.values()), 0.0)
-        self._owed = {node: ticket for node, ticket in self._owed.items() if ticket not in there}
+        nodes = {ticket: node for node, (ticket, _) in self._owed.items()}
+        for ticket, data in self._carrier.collect(list(nodes), 0.0).items():
+            _, letter = self._owed.pop(nodes[ticket])
+            with contextlib.suppress(LetterError):
+                if data is not None:
+                    content, _ = answer(data, letter, Content, self._most_bytes)
+                    self._aside(nodes[ticket], content)

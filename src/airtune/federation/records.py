@@ -115,7 +115,30 @@ class MaskingRow:
     row: Literal["masking"] = "masking"
 
 
-LedgerRow = BroadcastRow | UploadRow | MaskingRow | RoundRow
+@dataclass
+class LinkRow:
+    """One message over a measured link, as the device reported it.
+
+    ``bits`` moved in ``seconds`` for a payload of ``body_bits``; ``round`` is the message's, 0 of
+    what sounded the link. ``rate_bps`` is the estimate after it, ``deviation`` that of its
+    logarithm. ``rest_seconds`` are those of the exchange besides this upload, or ``rest_at_least``
+    so many.
+    """
+
+    round: int
+    client: int
+    way: Literal["up", "down"]
+    body_bits: int
+    bits: int
+    seconds: float
+    rate_bps: float | None = None
+    deviation: float | None = None
+    rest_seconds: float | None = None
+    rest_at_least: bool = False
+    row: Literal["link"] = "link"
+
+
+LedgerRow = BroadcastRow | UploadRow | MaskingRow | LinkRow | RoundRow
 MessageRow = BroadcastRow | UploadRow | MaskingRow
 
 
@@ -129,6 +152,7 @@ _KINDS: dict[str, type[LedgerRow]] = {
     "broadcast": BroadcastRow,
     "upload": UploadRow,
     "masking": MaskingRow,
+    "link": LinkRow,
     "round": RoundRow,
 }
 

@@ -12,10 +12,22 @@ import torch
 from torch import Tensor
 
 from airtune.errors import UserError
-from airtune.federation.contents import Content, Done, Question, Ready, Scores, Start, Task
+from airtune.federation.contents import (
+    Answering,
+    Content,
+    Done,
+    Inquired,
+    Inquiry,
+    Question,
+    Ready,
+    Scores,
+    Start,
+    Task,
+)
 from airtune.federation.evaluation import Personal, ServerEvaluator
-from airtune.federation.interface import Fate, Order, Reply
+from airtune.federation.interface import Fate, Order, Reply, Took
 from airtune.federation.letters import MOST_BYTES
+from airtune.federation.measuring import MeasuredCell
 from airtune.federation.post import Answer, Carrier, Node, Post, Silence
 from airtune.federation.roster import Roster
 from airtune.learning.data.examples import Examples
@@ -31,12 +43,13 @@ class Patience:
     """How long the server waits, in seconds of wall time.
 
     ``devices``: for all to come, at the start. ``start``: for a device to load its model and data.
-    ``answer``: for the answers of a round.
+    ``answer``: for the answers to a question. ``round``: for those of a round, as long by default.
     """
 
     devices: float = 600.0
     start: float = 600.0
     answer: float = 600.0
+    round: float | None = None
 
 
 class Remote:
@@ -56,12 +69,13 @@ class Remote:
         most_bytes: int = MOST_BYTES,
     ) -> None:
         """``run`` are the 16 bytes by which devices know this run from others."""
-        self._post = Post(carrier, run, say, most_bytes)
+        self._post = Post(carrier, run, say, most_bytes, self._hear_late)
         self.roster = Roster(self._post, count, say)
         self._patience, self._say = patience, say
         self._starts: Callable[[int], tuple[Start, bytes]] | None = None
         self._sketches: Sequence[str] = ()
         self._settled = self._round = 0
+        self.cell: MeasuredCell | None = None  # hears what devices report of their links
 
     def gather(self) -> None:
         """Wait for the devices; raise UserError if they do not come."""
@@ -93,20 +107,43 @@ class Remote:
         questions = {
             order.client: (Task.of(order, self._settled), order.message) for order in orders
         }
-        found = self._ask(questions, Done)
+        limit = self._patience.round or self._patience.answer
+        began = time.monotonic()
+        found = self._ask(questions, Done, limit)
+        waited = time.monotonic() - began
         replies = []
         for order in orders:
             each = found[order.client]
             if isinstance(each, Answer):
-                replies.append(each.content.reply(order.client, each.body))
+                replies.append(each.content.reply(order.client, each.body, each.seconds))
             else:
                 fate: Fate = "late" if each.late else "missed"
-                replies.append(Reply(order.client, None, None, 0, each.reason, fate=fate))
+                took = Took(waited, 0.0)
+                reply = Reply(order.client, None, None, 0, each.reason, fate=fate, took=took)
+                replies.append(reply)
+        self._report(found)
         return replies
+
+    def sound(self) -> None:
+        """Ask how what devices sent to sound their links went.
+
+        Raises UserError where none of them measures its link.
+        """
+        assert self.cell is not None
+        clients = [c for c in range(len(self.roster.members)) if self.roster.node(c)]
+        asked = {client: (Inquiry(), b"") for client in clients}
+        for client, each in self._post_to(asked, Inquired, self._patience.answer).items():
+            if isinstance(each, Answer):
+                self.cell.asked_idly(client, each.seconds)
+        if not any(self.cell.is_known(client) for client in clients):
+            raise UserError(
+                "cell.measured: no device measures its link; those that airtune join starts do."
+            )
 
     def scores(self, clients: Sequence[int], round: int, broadcast: bytes) -> Personal:
         """Return what these clients' own models are worth on their own texts, of who answers."""
-        found = self._ask({c: (Question(round=round), broadcast) for c in clients}, Scores)
+        asked = {c: (Question(round=round), broadcast) for c in clients}
+        found = self._ask(asked, Scores, self._patience.answer)
         return {
             client: {k: v for k, v in each.content.scores.items() if math.isfinite(v)}
             for client, each in found.items()
@@ -132,12 +169,12 @@ class Remote:
         self._settled = self._round
 
     def _ask(
-        self, questions: Mapping[int, tuple[Content, bytes]], kind: type[Content]
+        self, questions: Mapping[int, tuple[Content, bytes]], kind: type[Content], seconds: float
     ) -> dict[int, Answer | Silence]:
         """Ask clients, after setting up those that were started again."""
-        end = time.monotonic() + self._patience.answer
-        self.roster.refresh(min(GREET_S, self._patience.answer))
-        found = self._post_to(questions, kind, self._patience.answer)
+        end = time.monotonic() + seconds
+        self.roster.refresh(min(GREET_S, seconds))
+        found = self._post_to(questions, kind, max(end - time.monotonic(), 0.0))
         unready = [c for c, each in found.items() if isinstance(each, Silence) and each.unready]
         left = end - time.monotonic()
         if unready and left > 0:
@@ -159,7 +196,35 @@ class Remote:
         there: dict[Node, int] = {node: c for c, node in nodes.items() if node is not None}
         asked = {node: questions[client] for node, client in there.items()}
         found |= {there[n]: each for n, each in self._post.ask(asked, kind, seconds).items()}
+        for client, each in found.items():
+            if isinstance(each, Answer):
+                self._hear(client, each.content)
         return found
+
+    def _hear(self, client: int, content: Content) -> None:
+        """Take what an answer says of the link."""
+        if self.cell is None:
+            return
+        if isinstance(content, Answering) and content.last_up is not None:
+            self.cell.went_up(client, content.last_up)
+        if isinstance(content, Done) and content.down is not None:
+            self.cell.came_down(client, content.down)
+
+    def _hear_late(self, node: Node, content: Content) -> None:
+        for client in range(len(self.roster.members)):
+            if self.roster.node(client) == node:
+                self._hear(client, content)
+
+    def _report(self, found: Mapping[int, Answer | Silence]) -> None:
+        """Note how long a round's exchanges took, after what their answers say of earlier ones."""
+        for client, each in found.items():
+            if self.cell is None or (isinstance(each, Silence) and not each.late):
+                continue
+            if isinstance(each, Answer):
+                self.cell.took(client, self._round, each.seconds)
+            elif not each.busy:
+                limit = self._patience.round or self._patience.answer
+                self.cell.gave_up(client, self._round, limit)
 
     def _set_up(self, clients: Sequence[int], seconds: float | None = None) -> dict[int, Silence]:
         """Send clients the run's start; return those that are not ready after it, and why."""

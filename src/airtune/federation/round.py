@@ -12,6 +12,7 @@ import torch
 
 from airtune.federation.clock import Clock
 from airtune.federation.interface import Federation, Order, Reply
+from airtune.federation.measuring import MeasuredCell, as_it_took
 from airtune.federation.records import (
     BroadcastRow,
     MaskingRow,
@@ -49,7 +50,7 @@ class RoundRunner:
         self,
         method: Method,
         federation: Federation,
-        cell: Cell,
+        cell: Cell | MeasuredCell,
         passes: Sequence[Passes],
         sums: SecureSums | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class RoundRunner:
         """
         self.clock: Clock[UploadRow] = Clock()
         self._method, self._federation, self._cell = method, federation, cell
+        self.measured = cell if isinstance(cell, MeasuredCell) else None
         self._air = Air(cell.config, cell.seed)
         self._passes, self._sums = passes, sums
         self._weights = method.setup.examples / method.setup.examples.sum()
@@ -139,13 +141,15 @@ class RoundRunner:
             bandwidth_hz=grant.bandwidth_hz,
             rate_bps=grant.rate_bps,
             power_w=grant.power_w,
-            snr_db=self._air.snr_db(links, grant),
+            snr_db=None if self.measured else self._air.snr_db(links, grant),
             compute_seconds=float(compute_seconds(devices, reply.client, work)),
             compute_joules=float(compute_joules(devices, reply.client, work)),
             loss=reply.loss,
             gradient_norm=reply.gradient_norm,
             notes=reply.notes,
         )
+        if self.measured:
+            return as_it_took(row, reply)
         if reply.message is not None:
             row.bits = 8 * len(reply.message)
             trip = self._air.uplink(row.bits, links, grant)

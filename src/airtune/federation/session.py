@@ -13,7 +13,7 @@ from airtune.federation import checkpoint
 from airtune.federation.evaluation import Personal, Score, ServerEvaluator
 from airtune.federation.in_process import InProcess
 from airtune.federation.interface import Clients
-from airtune.federation.ledger import Ledger
+from airtune.federation.ledger import Ledger, read
 from airtune.federation.records import RoundRow
 from airtune.federation.round import RoundRunner
 from airtune.learning.adapter import Adapter
@@ -54,6 +54,8 @@ class Session:
         clients.open(folder / "checkpoint" / "clients", None if saved is None else saved["clients"])
         runner.clock.now = 0.0 if saved is None else saved["now"]
         self._ledger = Ledger(folder / "ledger.jsonl", 0 if saved is None else saved["ledger"])
+        if runner.measured is not None:
+            runner.measured.recall(read(folder / "ledger.jsonl"))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -87,7 +89,9 @@ class Session:
                 totals, messages = outcome.totals, outcome.messages
             if self._is_evaluated():
                 self._score(totals, plan)
-            self._ledger.append([*messages, totals])
+            measured = self._runner.measured
+            reported = [] if measured is None else measured.rows()
+            self._ledger.append([*messages, *reported, totals])
             self.wall_seconds = before + time.perf_counter() - started
             if self.round % self._every == 0 or self.round == self._total:
                 self._save()

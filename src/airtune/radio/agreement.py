@@ -64,6 +64,9 @@ def check_sources(cell: CellConfig) -> None:
         raise ValueError("snr_db is a lowest and a highest value, from -50 to 100 dB")
     if cell.trace is not None and cell.ideal:
         raise ValueError("an ideal cell has no trace: leave one of them out")
+    if cell.measured and (cell.ideal or stated):
+        other = "ideal" if cell.ideal else stated[0]
+        raise ValueError(f"links are measured or as {other} says: leave one of them out")
 
 
 def check_selectivity(cell: CellConfig) -> None:

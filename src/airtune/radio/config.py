@@ -23,6 +23,12 @@ class CellConfig(Config):
 
     preset: str | None = Field(None, description=f"starting values: {', '.join(PRESETS)}")
     ideal: bool = Field(False, description="nothing is lost and nothing takes time or energy")
+    measured: bool = Field(
+        False,
+        description="between machines: the links are those that devices measure, seconds those of "
+        "the clock on the wall, from order to arrival, and energy is not known; of a cell there is "
+        "the deadline",
+    )
 
     carrier_ghz: float = Field(3.5, ge=0.5, le=100, description="carrier frequency")
     bandwidth_hz: float = Field(20e6, gt=0, description="uplink spectrum of all clients together")

@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike
 from airtune.radio.cell import Links, SelectiveLinks
 from airtune.radio.config import CellConfig
 from airtune.radio.grant import Grant
+from airtune.radio.measured import MeasuredLinks
 from airtune.radio.rate import in_outage, rate_bps
 from airtune.radio.units import Bools, Floats, Ints
+from airtune.scheduling.as_measured import grants_as_measured
 from airtune.scheduling.bandwidth import (
     best_snr_shares,
     bounded,
@@ -57,7 +59,7 @@ def allocate(
     With equal shares, best blocks and a scheduler's own division, ``divide`` instead of
     ``config.allocation``, there is no such choice: the client farthest from its smallest payload is
     skipped and the spectrum divided anew, until none is short. Where blocks are given away one by
-    one, a client's link is that of its own.
+    one, a client's link is that of its own. Measured links are not divided.
     """
     clients = np.asarray(clients, dtype=np.int64)
     order = np.argsort(clients)
@@ -70,6 +72,8 @@ def allocate(
         width = config.bandwidth_hz / max(clients.size, 1)
         free = {int(c): Grant(int(c), math.inf, config.power_w, width, math.inf) for c in clients}
         return Plan(links.round, free, {})
+    if isinstance(links, MeasuredLinks):
+        return grants_as_measured(links, clients, smallest, compute, config)
 
     snr_hz = links.planned_snr_hz[clients]
     # Who fails alone in the band fails with any share: this spares divisions below.

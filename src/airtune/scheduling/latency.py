@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from airtune.config import Config
+from airtune.errors import UserError
 from airtune.radio.cell import Links
 from airtune.radio.config import CellConfig
 from airtune.radio.units import Floats, Ints
@@ -92,6 +93,11 @@ class LatencyScheduler:
         self, config: LatencyConfig, cell: CellConfig, pieces: Pieces, weights: Floats, asked: int
     ) -> None:
         """``weights`` p are those of the whole population, ``asked`` clients take part a round."""
+        if cell.measured and config.control != "none":
+            raise UserError(
+                f"method.control: {config.control} divides a band, and measured links share none; "
+                "use none, with a cell.deadline_s for what clients can send."
+            )
         self._config, self._cell, self.pieces, self._weights = config, cell, pieces, weights
         self._asked = asked
         self._planned: State = {}  # queues of the round that is under way

@@ -13,6 +13,7 @@ from pathlib import Path
 from airtune.deploy import keys
 from airtune.deploy.flower.carrier import FlowerCarrier
 from airtune.deploy.flower.processes import Program, SuperLink, Tls, free_port, supernode
+from airtune.deploy.meter import Meter
 from airtune.errors import UserError
 
 _APP_S = 120.0  # until Flower has started the ServerApp
@@ -41,14 +42,14 @@ def serving(host: str, port: int, tls_dir: Path | None) -> Iterator[FlowerCarrie
 
 
 def join(
-    superlink: str,
+    meter: Meter,
     answer: Callable[[bytes], bytes],
     ca: Path | None,
     key: Path | None,
     wait_s: float,
     say: Callable[[str], None],
 ) -> None:
-    """Let a device answer letters that come by Flower, for as long as some come.
+    """Let a device answer letters that Flower brings through ``meter``, for as long as some come.
 
     A SuperNode that ends is started again: the server may not be there yet, not know the key yet,
     or have been started again itself. Raises UserError with Flower's reason after ``wait_s``
@@ -68,17 +69,19 @@ def join(
         listening(device, heard)
         told = ""
         while True:
-            node = supernode(superlink, free_port(), private / "supernode", device, ca, key)
+            link = f"127.0.0.1:{meter.port}"  # which every server's certificate is good for
+            node = supernode(link, free_port(), private / "supernode", device, ca, key)
             try:
                 while node.code() is None and not node.is_lost():
                     time.sleep(_LOOK_S)
             finally:
                 node.end()
+            why = meter.problem or node.why()
             if time.monotonic() - last[0] > wait_s:
-                raise UserError(f"{superlink} does not let this device in: {node.why()}")
-            if node.why() != told:
-                told = node.why()
-                say(f"not connected to {superlink}, trying again: {told}")
+                raise UserError(f"{meter.server} does not let this device in: {why}")
+            if why != told:
+                told = why
+                say(f"not connected to {meter.server}, trying again: {told}")
             time.sleep(_AGAIN_S)
 
 

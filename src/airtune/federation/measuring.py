@@ -1,0 +1,106 @@
+"""What devices report of their links, and what the server makes of it: estimates and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from airtune.federation.contents import Trip
+from airtune.federation.interface import Reply, Took
+from airtune.federation.records import LinkRow, UploadRow, as_row
+from airtune.radio.config import CellConfig
+from airtune.radio.measured import MeasuredLinks, Rates, Rests, measured_links
+
+
+class MeasuredCell:
+    """The links of a run between machines, as known before a round.
+
+    An upload is reported with the device's next answer, so that a round is planned with those
+    before the last. Estimates are a function of the rows that come of reports: a run that goes on
+    reads its ledger again.
+    """
+
+    def __init__(self, config: CellConfig, clients: int, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self._up, self._down = Rates(clients), Rates(clients)
+        self._rests = Rests(clients)
+        self._engine = np.full(clients, np.nan)
+        self._exchanges: dict[int, tuple[int, float, bool]] = {}  # round, seconds, given up
+        self._rows: list[LinkRow] = []
+
+    def links(self, round: int) -> MeasuredLinks:
+        """Return the links of a round."""
+        return measured_links(round, self._up, self._rests, self._engine)
+
+    def is_known(self, client: int) -> bool:
+        """Return whether a client's uplink was measured."""
+        return bool(np.isfinite(self._up.rate_bps[client]))
+
+    # What comes in.
+
+    def took(self, client: int, round: int, seconds: float) -> None:
+        """Note how long a round's exchange with a client took."""
+        self._exchanges[client] = round, seconds, False
+
+    def gave_up(self, client: int, round: int, seconds: float) -> None:
+        """Note that a client's answer was not there so many seconds after the order."""
+        self._exchanges[client] = round, seconds, True
+
+    def asked_idly(self, client: int, seconds: float) -> None:
+        """Note what an exchange takes in which nothing is computed or sent."""
+        self._engine[client] = seconds
+
+    def came_down(self, client: int, trip: Trip) -> None:
+        """Take the report of an order's way down."""
+        self._enter(LinkRow(trip.round, client, "down", *_numbers(trip)))
+
+    def went_up(self, client: int, trip: Trip) -> None:
+        """Take the report of an upload."""
+        row = LinkRow(trip.round, client, "up", *_numbers(trip))
+        round, seconds, given_up = self._exchanges.get(client, (0, 0.0, False))
+        if round == trip.round > 0:
+            row.rest_seconds, row.rest_at_least = max(seconds - trip.seconds, 0.0), given_up
+        self._enter(row)
+
+    # Rows.
+
+    def rows(self) -> list[LinkRow]:
+        """Return what was reported since this was last called."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Go on from the ledger of an earlier part of the run."""
+        for values in rows:
+            row = as_row(values)
+            if isinstance(row, LinkRow):
+                self._see(row)
+
+    def _enter(self, row: LinkRow) -> None:
+        self._see(row)
+        rates = self._up if row.way == "up" else self._down
+        rate, deviation = rates.rate_bps[row.client], rates.deviation[row.client]
+        self._rows.append(replace(row, rate_bps=float(rate), deviation=float(deviation)))
+
+    def _see(self, row: LinkRow) -> None:
+        rates = self._up if row.way == "up" else self._down
+        rates.see(row.client, row.body_bits, row.bits, row.seconds)
+        if row.rest_seconds is not None:
+            self._rests.see(row.client, row.rest_seconds, row.rest_at_least)
+
+
+def as_it_took(row: UploadRow, reply: Reply) -> UploadRow:
+    """Return a row with what machines took, the way down included; what they draw is not known."""
+    took = reply.took or Took(0.0, 0.0)
+    row.compute_seconds, row.compute_joules = took.compute_seconds, 0.0
+    row.seconds = max(took.seconds - took.compute_seconds, 0.0)
+    if reply.message is not None:
+        row.bits, row.status = 8 * len(reply.message), "delivered"
+    return row
+
+
+def _numbers(trip: Trip) -> tuple[int, int, float]:
+    return 8 * trip.body_bytes, 8 * trip.bytes, trip.seconds

@@ -1,0 +1,151 @@
+"""Links that are measured as they are used, between machines: estimates in place of a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from airtune.radio.cell import Links
+from airtune.radio.units import Bools, Floats
+
+GAIN = 0.3  # weight of the newest observation
+_FIRST = 0.2  # standard deviation that one observation alone is taken to have, relative
+_VAGUE = 0.25  # that of a delay seen once, relative
+_LEAST = 0.02  # and the least that many have: no link is as steady as its measures
+_BEYOND = 3.0  # standard deviations at which a link is another one than before
+_CHANGED = np.log(1.25)  # and so many times as fast or slow, at the same time
+
+
+@dataclass(frozen=True)
+class MeasuredLinks(Links):
+    """Links by what devices reported of them; arrays are ``[clients]``, NaN where nothing was.
+
+    ``rate_bps`` is a client's own uplink, which nobody else uses, ``deviation`` the standard
+    deviation of its logarithm. A message takes ``extra_bits`` more than its payload. ``rest_s`` are
+    the seconds of an exchange besides the upload: the way down, computing, and what the engine
+    between the machines takes; ``rest_deviation_s`` their standard deviation. The fields of
+    ``Links`` order clients by their rates, and say nothing else. ``computing_in_rest`` is false
+    where no exchange was seen that computed.
+    """
+
+    rate_bps: Floats
+    deviation: Floats
+    extra_bits: Floats
+    rest_s: Floats
+    rest_deviation_s: Floats
+    computing_in_rest: Bools
+
+
+class Tracked:
+    """Exponentially weighted mean and variance of what is observed of each client.
+
+    ``m <- m + g d``, ``v <- (1 - g)(v + g d^2)`` with ``d = x - m`` (the usual recursion of both),
+    the first observation being the mean. With ``beyond`` an observation that far from the mean
+    and more than 3 standard deviations begins anew (ours): links change at once, when somebody
+    else's traffic begins or a device moves to another network.
+    """
+
+    def __init__(
+        self, clients: int, first: float, least: float, relative: bool, beyond: float = np.inf
+    ) -> None:
+        """``first`` and ``least`` are standard deviations; ``relative``: times the mean."""
+        self.mean = np.full(clients, np.nan)
+        self._variance = np.full(clients, np.nan)
+        self._first, self._least, self._relative, self._beyond = first, least, relative, beyond
+
+    @property
+    def deviation(self) -> Floats:
+        """Standard deviations, [clients]."""
+        return np.sqrt(np.maximum(self._variance, self._unit() * self._least**2))
+
+    def see(self, client: int, value: float) -> None:
+        """Take an observation."""
+        away = value - self.mean[client]
+        if np.isnan(away) or abs(away) > max(self._beyond, _BEYOND * self.deviation[client]):
+            self.mean[client] = value
+            self._variance[client] = self._unit()[client] * self._first**2
+            return
+        self.mean[client] += GAIN * away
+        self._variance[client] = (1.0 - GAIN) * (self._variance[client] + GAIN * away**2)
+
+    def _unit(self) -> Floats:
+        return self.mean**2 if self._relative else np.ones_like(self.mean)
+
+
+class Rates:
+    """Each client's rate one way: exponentially weighted in its logarithm."""
+
+    def __init__(self, clients: int) -> None:
+        self._log = Tracked(clients, _FIRST, _LEAST, relative=False, beyond=float(_CHANGED))
+        self._extra = Tracked(clients, 0.0, 0.0, relative=False)
+
+    def see(self, client: int, payload_bits: int, bits: int, seconds: float) -> None:
+        """Take a message: its payload, and what moved in how many seconds for it."""
+        if bits > 0 and seconds > 0.0:
+            self._log.see(client, float(np.log(bits / seconds)))
+            self._extra.see(client, float(max(bits - payload_bits, 0)))
+
+    @property
+    def rate_bps(self) -> Floats:
+        """Estimates, [clients]; NaN where nothing was measured."""
+        return np.exp(self._log.mean)
+
+    @property
+    def deviation(self) -> Floats:
+        """Standard deviations of the logarithms of rates, [clients]."""
+        return self._log.deviation
+
+    @property
+    def extra_bits(self) -> Floats:
+        """What a message takes besides its payload, [clients]."""
+        return self._extra.mean
+
+
+class Rests:
+    """Seconds of each client's exchanges besides its upload."""
+
+    def __init__(self, clients: int) -> None:
+        self._seconds = Tracked(clients, _VAGUE, _LEAST, relative=True)
+
+    def see(self, client: int, seconds: float, at_least: bool = False) -> None:
+        """Take an observation; of one that was given up only the ``at_least`` is known."""
+        if at_least and not seconds > self.seconds[client]:
+            return
+        self._seconds.see(client, seconds)
+
+    @property
+    def seconds(self) -> Floats:
+        """Means, [clients]."""
+        return self._seconds.mean
+
+    @property
+    def deviation(self) -> Floats:
+        """Standard deviations in seconds, [clients]."""
+        return self._seconds.deviation
+
+
+def measured_links(round: int, rates: Rates, rests: Rests, engine_s: Floats) -> MeasuredLinks:
+    """Return a round's links by what is known now; ``engine_s`` are idle exchanges, [clients]."""
+    rate = rates.rate_bps
+    seen = np.isfinite(rests.seconds)
+    order, none = np.nan_to_num(rate, nan=0.0), np.zeros_like(rate)
+    flags = none > 0.0
+    return MeasuredLinks(
+        round=round,
+        distance_m=none,
+        line_of_sight=flags,
+        mean_gain=order,
+        gain=order,
+        snr_hz=order,
+        mean_snr_hz=order,
+        planned_snr_hz=order,
+        downlink_snr_hz=order,
+        indoors=flags,
+        rate_bps=rate,
+        deviation=rates.deviation,
+        extra_bits=rates.extra_bits,
+        rest_s=np.where(seen, rests.seconds, engine_s),
+        rest_deviation_s=np.where(seen, rests.deviation, _VAGUE * engine_s),
+        computing_in_rest=seen,
+    )
