@@ -298,6 +298,7 @@ def test_a_device_with_other_weights_cannot_take_part(
         ({"clients": {"global_texts": 5}}, "do not have the server's test texts"),
         ({"model": {"prototypes": 2}}, "made of training rows"),
         ({"data": {"test": None}}, "data.test: the devices hold the training rows"),
+        ({"method": "soft", "security": {"secure_sum": True}}, "cannot do with a sum of uploads"),
         ({"method": "adald"}, "data.public: the devices hold the training rows"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,17 @@ import torch
 from torch import Tensor
 
 from airtune.errors import UserError
-from airtune.federation.contents import Content, Done, Question, Ready, Scores, Start, Task
+from airtune.federation.contents import (
+    Content,
+    Done,
+    Question,
+    Ready,
+    Scores,
+    Start,
+    SumAnswer,
+    SumStep,
+    Task,
+)
 from airtune.federation.evaluation import Personal, ServerEvaluator
 from airtune.federation.interface import Fate, Order, Reply
 from airtune.federation.letters import MOST_BYTES
@@ -86,23 +96,39 @@ class Remote:
             raise UserError(f"device {self.roster.members[client].device} cannot take part: {why}.")
         return self.roster.ready
 
-    def exchange(self, orders: Sequence[Order]) -> list[Reply]:
-        """Carry out the orders on their devices at the same time, and return the replies."""
+    def exchange(
+        self, orders: Sequence[Order], boxes: Mapping[int, bytes] | None = None
+    ) -> list[Reply]:
+        """Carry out the orders on their devices at the same time, and return the replies.
+
+        Where uploads are masked, ``boxes`` are what other clients shared with each.
+        """
         if orders:
             self._round = orders[0].round
-        questions = {
-            order.client: (Task.of(order, self._settled), order.message) for order in orders
-        }
-        found = self._ask(questions, Done)
+        questions = {}
+        for order in orders:
+            own = None if boxes is None else boxes[order.client]
+            task = Task.of(order, self._settled, own)
+            questions[order.client] = task, (own or b"") + order.message
+        # A device that was started again could not mask: what it had for that is gone.
+        found = self._ask(questions, Done, set_up=boxes is None)
         replies = []
         for order in orders:
             each = found[order.client]
             if isinstance(each, Answer):
                 replies.append(each.content.reply(order.client, each.body))
             else:
-                fate: Fate = "late" if each.late else "missed"
-                replies.append(Reply(order.client, None, None, 0, each.reason, fate=fate))
+                replies.append(Reply(order.client, None, None, 0, each.reason, fate=fate(each)))
         return replies
+
+    def sum_step(
+        self, step: SumStep, clients: Iterable[int], message: bytes, set_up: bool = False
+    ) -> dict[int, Answer | Silence]:
+        """Ask for a step of a masked sum; return what came, by client.
+
+        With ``set_up`` devices that were started again take part, else they are silent.
+        """
+        return self._ask(dict.fromkeys(clients, (step, message)), SumAnswer, set_up)
 
     def scores(self, clients: Sequence[int], round: int, broadcast: bytes) -> Personal:
         """Return what these clients' own models are worth on their own texts, of who answers."""
@@ -132,15 +158,21 @@ class Remote:
         self._settled = self._round
 
     def _ask(
-        self, questions: Mapping[int, tuple[Content, bytes]], kind: type[Content]
+        self,
+        questions: Mapping[int, tuple[Content, bytes]],
+        kind: type[Content],
+        set_up: bool = True,
     ) -> dict[int, Answer | Silence]:
-        """Ask clients, after setting up those that were started again."""
+        """Ask clients, by default after setting up those that were started again."""
         end = time.monotonic() + self._patience.answer
         self.roster.refresh(min(GREET_S, self._patience.answer))
         found = self._post_to(questions, kind, self._patience.answer)
         unready = [c for c, each in found.items() if isinstance(each, Silence) and each.unready]
         left = end - time.monotonic()
-        if unready and left > 0:
+        if unready and not set_up:
+            gone = Silence("the device was started again and has lost its secrets")
+            found |= dict.fromkeys(unready, gone)
+        elif unready and left > 0:
             silent = self._set_up(unready, left)
             found |= silent
             again = {client: questions[client] for client in unready if client not in silent}
@@ -175,6 +207,11 @@ class Remote:
             elif self.roster.ready.setdefault(client, each.content) != each.content:
                 silent[client] = Silence("it came back with other rows")
         return silent
+
+
+def fate(silence: Silence) -> Fate:
+    """Return what the ledger calls a device that did not answer."""
+    return "late" if silence.late else "missed"
 
 
 class AskingEvaluator(ServerEvaluator):

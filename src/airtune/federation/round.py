@@ -75,9 +75,8 @@ class RoundRunner:
         if plan.grants:
             message = encode(self._method.broadcast(state, plan))
             cast, orders, missed = self._broadcast(message, plan, links)
-            masking = self._sums and self._sums.begin(orders, links, self.clock)
-            replies = self._federation.exchange(masking.orders if masking else orders)
-            replies = masking.masked(replies) if masking else replies
+            masking = self._sums and self._sums.begin(orders, links, self.clock, self._federation)
+            replies = masking.exchange() if masking else self._federation.exchange(orders)
             uploads = [self._charge(reply, plan.grants[reply.client], links) for reply in replies]
             for upload in uploads:
                 upload.notes = {**plan.notes.get(upload.client, {}), **upload.notes}
