@@ -23,6 +23,7 @@ from airtune.federation.in_process import LocalClients
 from airtune.federation.letters import Letter
 from airtune.federation.secure import participant
 from airtune.federation.secure.messages import Step, context, pack
+from airtune.federation.session import Session
 from airtune.radio.air import Air
 from airtune.wire import Dense, FixedPoint, Masked, decode, encode
 from airtune.wire.masked import flat
@@ -143,6 +144,34 @@ def test_a_masked_run_over_devices_equals_the_one_in_one_process(
     assert any(row["status"] == "delivered" for row in bills[0] if row["row"] == "upload")
 
 
+def test_a_server_killed_in_a_masked_round_repeats_it_with_other_secrets(
+    three, in_process, devices, serve, monkeypatch
+):
+    def killed(self):
+        if self.round == 2:
+            monkeypatch.setattr(Session, "_save", save)
+            raise KeyboardInterrupt
+        return save(self)
+
+    made, save = [], Session._save
+    values = three(security=TWO, method={"name": "fedavg", "private": ["classifier.*"]})
+    _, parts, one = in_process(values)
+
+    def make(holdings, say):
+        made.append(Heard(holdings, say))
+        return made[-1]
+
+    paths = devices(parts, make)
+    monkeypatch.setattr(Session, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        serve(values, paths, table=parts.table)
+    _, _, other = serve(values, paths, table=parts.table)
+    assert all(torch.equal(one.adapter[name], other.adapter[name]) for name in one.adapter)
+    for device in made:
+        keys = [a.body for c, a in device.letters if isinstance(c, SumStep) and c.step == "keys"]
+        assert len(keys) == 4 and len(set(keys)) == 4
+
+
 def lose(monkeypatch, draw):
     """Lose what client 1 sends in round 2 under the name of this draw."""
     send = Air.uplink
@@ -250,6 +279,15 @@ def test_a_share_that_was_altered_is_named_where_the_sum_needs_it(masked):
     assert statuses(rows, 2) == ["refused"] * 3
     assert "client 1 sent a wrong share of" in uploads(rows, 2)[1]["reason"]
     assert statuses(rows, 3) == ["delivered"] * 3
+
+
+def test_boxes_that_nobody_can_open_stop_the_sum_of_their_round_and_name_their_sender(masked):
+    rows, _, _ = masked({(2, "shares"): instead(lambda body: body[:-96] + bytes(96))})
+    for client in (0, 2):
+        row = uploads(rows, 2)[client]
+        assert (row["status"], row["bits"]) == ("withheld", 0)
+        assert row["reason"] == "of client 1: a box of shares was altered, or is of another time."
+    assert [row["delivered"] for row in rows if row["row"] == "round"] == [0, 3, 0, 3]
 
 
 # What leaves a device, and what stays.
