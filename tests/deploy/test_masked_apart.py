@@ -16,15 +16,19 @@ pytest.importorskip("Crypto", reason="the extra secure is not installed")
 from airtune import fitting
 from airtune.deploy import halves, sockets
 from airtune.deploy.device import Device
+from airtune.deploy.masking import Masking
 from airtune.errors import UserError
 from airtune.federation import ledger, letters
 from airtune.federation.contents import Done, Problem, SumStep, Task
 from airtune.federation.in_process import LocalClients
+from airtune.federation.interface import Order
 from airtune.federation.letters import Letter
 from airtune.federation.secure import participant
-from airtune.federation.secure.messages import Step, context, pack
+from airtune.federation.secure.messages import SecureSumError, Step, context, pack
+from airtune.federation.secure.terms import Terms
 from airtune.federation.session import Session
 from airtune.radio.air import Air
+from airtune.radio.grant import Grant
 from airtune.wire import Dense, FixedPoint, Masked, decode, encode
 from airtune.wire.masked import flat
 
@@ -387,6 +391,18 @@ def test_a_second_order_in_a_round_gets_no_second_payload(masked):
     rows, _, _ = masked({(2, "task"): twice})
     assert statuses(rows, 2) == ["delivered"] * 3
     assert statuses(rows, 3) == ["delivered"] * 3
+
+
+def test_a_device_has_a_part_in_the_round_of_its_last_keys_alone():
+    masking = Masking(None, Terms(0, 2, FixedPoint(16.0, 3), {}, np.ones(3) / 3), 1)
+    first = masking.answer(SumStep(round=1, step="keys"), b"")
+    again = masking.answer(SumStep(round=1, step="keys"), b"")
+    assert first[:25] == again[:25] and first[25:57] != again[25:57] and first[57:] != again[57:]
+    for step in ("shares", "unmasking"):
+        with pytest.raises(SecureSumError, match="has no part in this round's masked sum"):
+            masking.answer(SumStep(round=2, step=step), b"")
+    with pytest.raises(SecureSumError, match="has no part in this round's masked sum"):
+        masking.train(Order(1, 2, b"", Grant(1, 1e9, 0.2, 1e6, 1e6)), b"")
 
 
 def test_steps_of_a_run_without_masks_are_refused(three, in_process, devices, serve):
