@@ -15,10 +15,10 @@ from airtune.deploy.device import to_stderr
 from airtune.deploy.flower.engine import serving
 from airtune.experiment import Experiment
 from airtune.federation.contents import Greeting
+from airtune.federation.devices import Patience
 from airtune.federation.letters import Letter, write
 from airtune.federation.post import Carrier
 from airtune.federation.records import RoundRow
-from airtune.federation.remote import Patience
 
 _MOST_S = 60.0
 

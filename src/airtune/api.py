@@ -17,11 +17,12 @@ from airtune.build import ServerParts, build, session
 from airtune.errors import UserError, nearest
 from airtune.experiment import Experiment
 from airtune.federation.costs import Costs
+from airtune.federation.devices import Patience
 from airtune.federation.evaluation import Personal
 from airtune.federation.ledger import plain
 from airtune.federation.post import Carrier
 from airtune.federation.records import RoundRow
-from airtune.federation.remote import Patience, Remote
+from airtune.federation.remote import Remote
 from airtune.federation.roster import run_name
 from airtune.federation.session import Session, personal_adapter
 from airtune.learning.data.sources import Table

@@ -16,6 +16,7 @@ from airtune.federation.in_process import InProcess, Kind
 from airtune.federation.interface import Clients, Federation
 from airtune.federation.measuring import MeasuredCell
 from airtune.federation.round import RoundRunner
+from airtune.federation.secure.setup import sums
 from airtune.federation.session import Session
 from airtune.fitting import (
     check_data,
@@ -40,7 +41,6 @@ from airtune.methods.method import Method
 from airtune.methods.registry import find
 from airtune.methods.views import Setup
 from airtune.planned_seconds import PlannedSeconds, passes
-from airtune.radio.air import Air
 from airtune.radio.cell import Cell
 from airtune.scheduling.selector import Selector
 
@@ -136,7 +136,7 @@ def build(
         Cell(experiment.cell, len(shares), seed, experiment.clients.asked),
         shares,
         parts.kinds,
-        sums(experiment, method),
+        sums(experiment.security, method),
     )
 
 
@@ -207,22 +207,6 @@ def session(parts: ServerParts, experiment: Experiment, folder: Path) -> Session
         parts.evaluator,
         parts.table.task,
         experiment.machine.checkpoint_every,
-    )
-
-
-def sums(experiment: Experiment, method: Method) -> SecureSums | None:
-    """Return what masks uploads, if they are."""
-    if not experiment.security.secure_sum:
-        return None
-    from airtune.federation.secure.rounds import SecureSums  # its libraries come with an extra
-
-    known = method.setup
-    return SecureSums(
-        experiment.security,
-        known.per_round,
-        method.uplink_shapes(),
-        known.examples / known.examples.sum(),
-        Air(experiment.cell, experiment.seed),
     )
 
 

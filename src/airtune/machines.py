@@ -102,7 +102,7 @@ def serve(
     from airtune import api
     from airtune.deploy.device import to_stderr
     from airtune.deploy.flower.engine import serving
-    from airtune.federation.remote import Patience
+    from airtune.federation.devices import Patience
 
     patience = Patience(devices=wait, answer=limit)
     with serving(host, port, tls_dir) as carrier:

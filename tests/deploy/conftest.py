@@ -13,7 +13,8 @@ from airtune.deploy.device import Device, Holdings
 from airtune.deploy.halves import build_server
 from airtune.deploy.sockets import SocketCarrier, listen
 from airtune.experiment import Experiment
-from airtune.federation.remote import Patience, Remote
+from airtune.federation.devices import Patience
+from airtune.federation.remote import Remote
 from airtune.federation.roster import run_name
 
 RUN = bytes(range(16))

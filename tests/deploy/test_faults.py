@@ -18,9 +18,10 @@ from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation import checkpoint, ledger, letters
 from airtune.federation.contents import Done, Greeting, Presence, Problem, Question, Task
+from airtune.federation.devices import Patience
 from airtune.federation.interface import Order
 from airtune.federation.letters import Letter
-from airtune.federation.remote import Patience, Remote
+from airtune.federation.remote import Remote
 from airtune.federation.round_states import RoundStates
 from airtune.federation.session import Session
 from airtune.radio.grant import Grant
@@ -298,6 +299,7 @@ def test_a_device_with_other_weights_cannot_take_part(
         ({"clients": {"global_texts": 5}}, "do not have the server's test texts"),
         ({"model": {"prototypes": 2}}, "made of training rows"),
         ({"data": {"test": None}}, "data.test: the devices hold the training rows"),
+        ({"method": "soft", "security": {"secure_sum": True}}, "cannot do with a sum of uploads"),
         ({"method": "adald"}, "data.public: the devices hold the training rows"),
     ],
 )

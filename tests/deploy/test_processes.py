@@ -85,6 +85,20 @@ def test_a_trial_with_a_process_for_each_client_equals_one_process(command, desc
     assert costs(whole) == costs(apart)
 
 
+@pytest.mark.slow
+def test_a_masked_trial_with_processes_equals_the_masked_run_in_one_process(command, description):
+    for library in ("cryptography", "Crypto"):
+        pytest.importorskip(library, reason="the extra secure is not installed")
+    masked = ["--quiet", "--set", "security.secure_sum=true"]
+    command.run("run", description, "--out", "whole", *masked)
+    command.run("run", description, "--out", "apart", "--federation", "local", *masked)
+    whole, apart = (command.home / name for name in ("whole", "apart"))
+    assert adapter(whole) == adapter(apart)
+    assert costs(whole) == costs(apart)
+    assert [row["step"] for row in costs(apart) if row["row"] == "masking"][-1] == "unmasking"
+    assert {row["status"] for row in uploads(apart)} == {"delivered"}
+
+
 def wait_until(true, seconds=900.0):
     end = time.monotonic() + seconds
     while not true():

@@ -27,6 +27,8 @@ from airtune.federation.contents import (
     Ready,
     Scores,
     Start,
+    SumAnswer,
+    SumStep,
     Task,
     Trip,
 )
@@ -50,6 +52,8 @@ EVERY = [
     Problem(sentence="no."),
     Inquiry(),
     Inquired(last_up=Trip(round=2, body_bytes=70, bytes=100, seconds=1 / 3)),
+    SumStep(round=4, step="shares"),
+    SumAnswer(),
 ]  # fmt: skip
 
 
@@ -82,6 +86,9 @@ def test_every_kind_comes_back_and_none_is_forgotten():
 def test_an_order_and_a_reply_are_what_they_were():
     order = Order(5, 3, b"down", Grant(5, math.inf, 0.1 + 0.2, 1e6, 1 / 3))
     assert Task.of(order, 2).order(5, b"down") == order
+    assert Task.of(order, 2).boxes_bytes is None
+    assert Task.of(order, 2, b"boxes").boxes_bytes == 5
+    assert Task.of(order, 2, b"").boxes_bytes == 0  # masked, and nobody else sent shares
     for reply in (
         Reply(5, b"up", 0.1, 100, predicted_tokens=7, notes={"kept": 0.25}, gradient_norm=2.0),
         Reply(5, b"", 0.1, 100),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -29,13 +30,19 @@ from airtune.federation.contents import (
     Ready,
     Scores,
     Start,
+    SumAnswer,
+    SumStep,
     Task,
 )
 from airtune.federation.evaluation import measures
 from airtune.federation.letters import NO_RUN, Letter, LetterError, read, read_texts, write
 from airtune.federation.round_states import RoundStates
+from airtune.federation.secure.messages import SecureSumError
 from airtune.learning.config import MachineConfig
 from airtune.learning.data.apart import count_rows
+
+if TYPE_CHECKING:
+    from airtune.deploy.masking import Masking
 
 Answer = tuple[Content, bytes]
 
@@ -100,6 +107,9 @@ class Device:
         except (LetterError, UserError) as error:
             self._say(str(error))
             return Problem(sentence="it does not fit this device, whose log says why."), b""
+        except SecureSumError as error:  # these speak of clients and steps only
+            self._say(str(error))
+            return Problem(sentence=str(error)), b""
         except Exception as error:
             # Where, but not with what: a message may hold a text.
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -125,6 +135,8 @@ class Device:
             return self._train(content, letter.body)
         if isinstance(content, Question):
             return self._score(content, letter.body), b""
+        if isinstance(content, SumStep):
+            return SumAnswer(), self._masking().answer(content, letter.body)
         kind = type(content).__name__
         return Problem(sentence=f"a device has no answer to a {kind}."), b""
 
@@ -161,14 +173,28 @@ class Device:
                 model["name"] = self._holdings.model
         return Experiment(**values, machine=self._holdings.machine)
 
-    def _train(self, task: Task, message: bytes) -> Answer:
+    def _train(self, task: Task, body: bytes) -> Answer:
         assert self._own is not None and self._states is not None and self._started is not None
-        client = self._started[0].client
+        message = body[task.boxes_bytes or 0 :]
+        order = task.order(self._started[0].client, message)
+        masking = self._own.masking
+        # The run's start decides: a server that forgets the boxes does not get a plain upload.
+        if (masking is None) != (task.boxes_bytes is None):
+            raise SecureSumError("the run masks uploads and the order does not, or the reverse.")
         self._states.begin(task.round, task.settled)
-        (reply,) = self._own.clients.exchange([task.order(client, message)])
+        if masking is None:
+            (reply,) = self._own.clients.exchange([order])
+        else:
+            reply = masking.train(order, body[: task.boxes_bytes])
         said = reply.problem or f"{len(message)} bytes heard, {len(reply.message or b'')} sent"
         self._say(f"round {task.round}: {said}")
         return Done.of(reply), reply.message or b""
+
+    def _masking(self) -> Masking:
+        assert self._own is not None
+        if self._own.masking is None:
+            raise SecureSumError("uploads of this run are not masked.")
+        return self._own.masking
 
     def _score(self, question: Question, broadcast: bytes) -> Scores:
         assert self._own is not None and self._states is not None and self._started is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from airtune.build import (
     client_models,
     core,
     setup,
-    sums,
     tested_clients,
 )
 from airtune.errors import UserError
@@ -25,7 +25,9 @@ from airtune.federation.in_process import Kind, LocalClients, States
 from airtune.federation.letters import plain_texts
 from airtune.federation.measuring import MeasuredCell
 from airtune.federation.remote import AskingEvaluator, Remote
-from airtune.fitting import check_data, check_models
+from airtune.federation.secure.devices import these_devices
+from airtune.federation.secure.setup import sum_terms, sums
+from airtune.fitting import check_data, check_models, check_security
 from airtune.learning.config import ServerConfig
 from airtune.learning.data.apart import (
     OneShare,
@@ -44,6 +46,9 @@ from airtune.methods.registry import find
 from airtune.planned_seconds import PlannedSeconds, batch_tokens
 from airtune.radio.cell import Cell
 
+if TYPE_CHECKING:
+    from airtune.deploy.masking import Masking
+
 _SOUNDING_BYTES = 1 << 17  # a second at 1 Mbit/s, and several round trips of most networks
 _SKETCHED = 8  # numbers at either end of a tensor that a model's sketch looks at
 
@@ -57,6 +62,7 @@ def build_server(experiment: Experiment, remote: Remote, table: Table | None = N
     method_class = find(experiment.method.name)
     check_models(experiment, method_class)
     check_apart(experiment, method_class)
+    check_security(experiment, method_class)
     device = chosen_device(experiment.machine)
     if table is None:
         table = server_table(experiment.data, experiment.seed, method_class.needs_public)
@@ -69,7 +75,8 @@ def build_server(experiment: Experiment, remote: Remote, table: Table | None = N
     sketches = [sketch(kind.learner) for kind in parts.kinds]
     cell: Cell | MeasuredCell
     if experiment.cell.measured:
-        cell = remote.cell = MeasuredCell(experiment.cell, len(shares), experiment.seed)
+        cell = MeasuredCell(experiment.cell, len(shares), experiment.seed)
+        remote.measure(cell)
         ready = remote.start(starts, sketches)
         remote.sound()
     else:
@@ -93,7 +100,7 @@ def build_server(experiment: Experiment, remote: Remote, table: Table | None = N
         cell,
         shares,
         parts.kinds,
-        sums(experiment, method),
+        sums(experiment.security, method, these_devices(remote)),
     )
 
 
@@ -110,11 +117,6 @@ def check_apart(experiment: Experiment, method: type[Method]) -> None:
             "model.prototypes: such heads are made of training rows, which devices keep to "
             "themselves; leave it out."
         )
-    if experiment.security.secure_sum:
-        raise UserError(
-            "security.secure_sum: masked sums do not cross between machines yet; run it in one "
-            "process, or leave it out."
-        )
     if experiment.clients.global_texts:
         raise UserError(
             "clients.global_texts: devices do not have the server's test texts; leave it out."
@@ -123,12 +125,16 @@ def check_apart(experiment: Experiment, method: type[Method]) -> None:
 
 @dataclass(frozen=True)
 class OwnClient:
-    """A device's one client: what trains it, and which of its rows test it."""
+    """A device's one client: what trains it, and which of its rows test it.
+
+    ``masking`` is there where uploads are masked, and is then the only way to have it trained.
+    """
 
     clients: LocalClients
     kind: Kind
     share: Share
     ready: Ready
+    masking: Masking | None = None
 
     def tested(self) -> bool:
         """Return whether it has texts to test its own model on."""
@@ -153,6 +159,7 @@ def build_client(
     own = experiment.model_copy(
         update={"model": model, "clients": clients, "server": ServerConfig()}
     )
+    check_security(own, find(own.method.name))
     device = chosen_device(own.machine)
     table, first_test = device_table(own.data, files, start.task, start.classes, public)
     fraction = clients.test_fraction if files[1] is None else None
@@ -166,7 +173,19 @@ def build_client(
     )
     tokens = batch_tokens(own.seed, client, kind.data[client], own.train.batch_size)
     ready = Ready(batch_tokens=tokens, test_examples=len(share.test), sketch=sketch(kind.learner))
-    return OwnClient(LocalClients(method, [kind], states), kind, share, ready)
+    local = LocalClients(method, [kind], states)
+    return OwnClient(local, kind, share, ready, _masking(own, method, local, client))
+
+
+def _masking(
+    experiment: Experiment, method: Method, local: LocalClients, client: int
+) -> Masking | None:
+    terms = sum_terms(experiment.security, method)
+    if terms is None:
+        return None
+    from airtune.deploy.masking import Masking  # its libraries come with an extra
+
+    return Masking(local, terms, client)
 
 
 def sketch(learner: Learner) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from airtune.federation.interface import Order, Reply, Took
+from airtune.federation.records import MaskingStep
 from airtune.radio.grant import Grant
 
 Count = Annotated[int, Field(ge=0, lt=2**62)]
@@ -93,7 +94,8 @@ class Ready(Content):
 class Task(Content):
     """An order; its message is the body.
 
-    ``settled`` is the last round that the server will never repeat.
+    ``settled`` is the last round that the server will never repeat. ``boxes_bytes`` are there where
+    uploads are masked: so many bytes before the message are what others shared with this client.
     """
 
     round: Count
@@ -102,9 +104,10 @@ class Task(Content):
     power_w: float
     bandwidth_hz: float
     rate_bps: float
+    boxes_bytes: Count | None = None
 
     @classmethod
-    def of(cls, order: Order, settled: int) -> Task:
+    def of(cls, order: Order, settled: int, boxes: bytes | None = None) -> Task:
         """Return the content of an order's letter."""
         grant = order.grant
         return cls(
@@ -114,6 +117,7 @@ class Task(Content):
             power_w=float(grant.power_w),
             bandwidth_hz=float(grant.bandwidth_hz),
             rate_bps=float(grant.rate_bps),
+            boxes_bytes=None if boxes is None else len(boxes),
         )
 
     def order(self, client: int, message: bytes) -> Order:
@@ -169,6 +173,17 @@ class Done(Answering):
         )
 
 
+class SumStep(Content):
+    """From the server: a step of a round's masked sum; what the server sent for it is the body."""
+
+    round: Count
+    step: MaskingStep
+
+
+class SumAnswer(Answering):
+    """A device's answer to a step of a masked sum; what it sends for it is the body."""
+
+
 class Question(Content):
     """From the server: a question how good the model is that the body, a broadcast, would make."""
 
@@ -211,4 +226,6 @@ KINDS: dict[int, type[Content]] = {
     9: Problem,
     10: Inquiry,
     11: Inquired,
+    12: SumStep,
+    13: SumAnswer,
 }

@@ -19,6 +19,9 @@ Status = Literal[
 ]
 
 
+MaskingStep = Literal["keys", "shares", "unmasking"]
+
+
 @dataclass
 class BroadcastRow:
     """One message to many: ``joules`` is what all listeners together spent."""
@@ -105,7 +108,7 @@ class MaskingRow:
     """
 
     round: int
-    step: Literal["keys", "shares", "unmasking"]
+    step: MaskingStep
     sent: int = 0
     arrived: int = 0
     uplink_bits: int = 0

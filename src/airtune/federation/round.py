@@ -25,7 +25,6 @@ from airtune.methods.views import Delivery, State
 from airtune.radio.air import Air
 from airtune.radio.cell import Cell, Links
 from airtune.radio.compute import Passes, compute_joules, compute_seconds
-from airtune.radio.grant import Grant
 from airtune.scheduling.plan import Plan
 from airtune.wire import Masked, WireError, decode, encode
 
@@ -77,12 +76,9 @@ class RoundRunner:
         if plan.grants:
             message = encode(self._method.broadcast(state, plan))
             cast, orders, missed = self._broadcast(message, plan, links)
-            masking = self._sums and self._sums.begin(orders, links, self.clock)
-            replies = self._federation.exchange(masking.orders if masking else orders)
-            replies = masking.masked(replies) if masking else replies
-            uploads = [self._charge(reply, plan.grants[reply.client], links) for reply in replies]
-            for upload in uploads:
-                upload.notes = {**plan.notes.get(upload.client, {}), **upload.notes}
+            masking = self._sums and self._sums.begin(orders, links, self.clock, self._federation)
+            replies = masking.exchange() if masking else self._federation.exchange(orders)
+            uploads = [self._charge(reply, plan, links) for reply in replies]
             self._collect(uploads)
             payloads = self._open(replies, uploads, state)
             if masking:
@@ -127,9 +123,9 @@ class RoundRunner:
         ]
         return row, orders, missed
 
-    def _charge(self, reply: Reply, grant: Grant, links: Links) -> UploadRow:
+    def _charge(self, reply: Reply, plan: Plan, links: Links) -> UploadRow:
         """Charge a reply's training and trip."""
-        devices = self._cell.config.devices
+        devices, grant = self._cell.config.devices, plan.grants[reply.client]
         passes = self._passes[reply.client % len(self._passes)]
         work = passes.training(reply.tokens) + passes.inference(reply.predicted_tokens)
         row = UploadRow(
@@ -146,7 +142,7 @@ class RoundRunner:
             compute_joules=float(compute_joules(devices, reply.client, work)),
             loss=reply.loss,
             gradient_norm=reply.gradient_norm,
-            notes=reply.notes,
+            notes={**plan.notes.get(reply.client, {}), **reply.notes},
         )
         if self.measured:
             return as_it_took(row, reply)

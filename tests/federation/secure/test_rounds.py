@@ -11,7 +11,6 @@ pytest.importorskip("cryptography", reason="the extra secure is not installed")
 pytest.importorskip("Crypto", reason="the extra secure is not installed")
 
 from airtune.build import build, session
-from airtune.deploy.halves import check_apart
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation import ledger
@@ -257,8 +256,3 @@ def test_what_does_not_fit_is_one_sentence(sections, match):
     with pytest.raises(UserError, match=match):
         experiment = Experiment(**({"security": SECURE, "clients": {"count": 10}} | sections))
         check_security(experiment, registry.find(experiment.method.name))
-
-
-def test_devices_are_told_that_they_cannot_yet():
-    with pytest.raises(UserError, match=r"^security\.secure_sum: masked sums do not cross"):
-        check_apart(Experiment(security=SECURE), registry.find("fedavg"))

@@ -58,9 +58,7 @@ def unpack(message: bytes, step: Step, about: bytes, entry: int = 1) -> tuple[in
 
     Raises SecureSumError for a message of another step or round, or of another length.
     """
-    if len(message) < _HEADER.size or message[:4] != _MAGIC:
-        raise SecureSumError("the bytes do not start as a message of a masked sum.")
-    _, found, where, sender = _HEADER.unpack_from(message)
+    found, where, sender = _header(message)
     if found != step:
         raise SecureSumError(f"a message of step {found} came where step {int(step)} is due.")
     if where != about:
@@ -69,6 +67,20 @@ def unpack(message: bytes, step: Step, about: bytes, entry: int = 1) -> tuple[in
     if len(body) % entry:
         raise SecureSumError(f"{len(body)} bytes are not a whole number of entries of {entry}.")
     return sender, body
+
+
+def check_sender(message: bytes, client: int) -> None:
+    """Raise SecureSumError for a message that is not of this client, from whom it came."""
+    *_, sender = _header(message)
+    if sender != client:
+        raise SecureSumError(f"client {client} sent a message in the name of {sender}.")
+
+
+def _header(message: bytes) -> tuple[int, bytes, int]:
+    if len(message) < _HEADER.size or message[:4] != _MAGIC:
+        raise SecureSumError("the bytes do not start as a message of a masked sum.")
+    _, step, where, sender = _HEADER.unpack_from(message)
+    return step, where, sender
 
 
 def parts(body: bytes, size: int) -> list[bytes]:

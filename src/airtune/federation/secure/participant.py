@@ -123,7 +123,10 @@ class Participant:
         for sender, entry in zip(senders, entries, strict=True):
             about = about_pair(self._context, b"box", sender, self._client)
             key = agreed(self._box_key, self._roster.keys[sender][0], about)
-            held[sender] = unseal(key, entry[4:], about)
+            try:
+                held[sender] = unseal(key, entry[4:], about)
+            except SecureSumError as error:
+                raise SecureSumError(f"of client {sender}: {error}") from error
         self._enter(Step.BOXES)
         self._held = dict(sorted(held.items()))
 

@@ -7,32 +7,36 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from airtune.federation.clock import Clock
-from airtune.federation.interface import Order, Reply
-from airtune.federation.records import MaskingRow, UploadRow
+from airtune.federation.interface import Federation, Order, Reply
+from airtune.federation.records import MaskingRow, MaskingStep, Status, UploadRow
 from airtune.federation.secure.collector import Collector
-from airtune.federation.secure.config import SecurityConfig
-from airtune.federation.secure.local import LocalParticipants
-from airtune.federation.secure.messages import SecureSumError, context
+from airtune.federation.secure.messages import SecureSumError, check_sender
+from airtune.federation.secure.participants import Join, Missing, Participants, Sent
+from airtune.federation.secure.terms import Terms
 from airtune.radio.air import Air
 from airtune.radio.cell import Links
-from airtune.wire import Dense, FixedPoint, Masked, Shapes
+from airtune.wire import Dense, Masked
 from airtune.wire.masked import shaped
 
 
 class SecureSums:
     """What is the same in all rounds."""
 
-    def __init__(
-        self, config: SecurityConfig, asked: int, shapes: Shapes, weights: np.ndarray, air: Air
-    ) -> None:
-        """``asked`` clients are in a round, ``weights`` [clients] their shares of all examples."""
-        self.threshold = config.needed(asked)
-        self.fixed = FixedPoint(config.clip, asked)
-        self.shapes, self.weights, self.air = shapes, weights, air
+    def __init__(self, terms: Terms, air: Air, join: Join) -> None:
+        """``join`` makes the clients' sides of a round, wherever they are."""
+        self.terms, self.air, self._join = terms, air, join
 
-    def begin(self, orders: Sequence[Order], links: Links, clock: Clock[UploadRow]) -> MaskedRound:
+    def begin(
+        self,
+        orders: Sequence[Order],
+        links: Links,
+        clock: Clock[UploadRow],
+        federation: Federation,
+    ) -> MaskedRound:
         """Exchange keys and shares among those who heard the broadcast."""
-        return MaskedRound(self, orders, links, clock)
+        clients = [order.client for order in orders]
+        people = self._join(federation, self.terms, clients, links.round)
+        return MaskedRound(self, people, orders, links, clock)
 
 
 class MaskedRound:
@@ -42,34 +46,42 @@ class MaskedRound:
     dropped from the sum. Steps take place outside the deadline, which is that of uploads: keys and
     shares end before it begins, unmasking comes after it. Every step costs its slowest client's
     time on its own grant, and the server's answer that of one broadcast, boxes of shares behind
-    each other. ``orders`` are those that go on, ``rows`` belong into the ledger.
+    each other. ``rows`` belong into the ledger.
+
+    A client that does not answer a step, or whose answer is refused, is lost as one whose message
+    the air lost is.
     """
 
     def __init__(
-        self, sums: SecureSums, orders: Sequence[Order], links: Links, clock: Clock[UploadRow]
+        self,
+        sums: SecureSums,
+        people: Participants,
+        orders: Sequence[Order],
+        links: Links,
+        clock: Clock[UploadRow],
     ) -> None:
         """Exchange keys and shares."""
-        self._sums, self._links, self._clock = sums, links, clock
-        about = context(str(sums.air.seed), links.round)
+        self._sums, self._people, self._links, self._clock = sums, people, links, clock
         self._grants = {order.client: order.grant for order in orders}
-        weights = {client: float(sums.weights[client]) for client in self._grants}
-        self._people = LocalParticipants(about, sums.threshold, weights, sums.fixed, sums.shapes)
-        self._server = Collector(about, sums.threshold, list(weights))
+        about, threshold = sums.terms.context(links.round), sums.terms.threshold
+        self._server = Collector(about, threshold, list(self._grants))
         self.rows: list[MaskingRow | UploadRow] = []
-        self._lost: dict[int, str] = {}
+        self._lost: dict[int, tuple[Status, str]] = {}
+        self._boxes: dict[int, bytes] = {}
         try:
-            there = self._exchange()
+            self._boxes = self._exchange_shares()
         except SecureSumError as error:
-            there = set()
-            self._lost = {client: str(error) for client in self._grants} | self._lost
-        self.orders = [order for order in orders if order.client in there]
-        for client in [order.client for order in orders if order.client not in there]:
-            reason = self._lost.get(client, "it did not hear the others' keys or shares")
-            self.rows.append(UploadRow(links.round, client, "withheld", reason))
+            for client in self._grants:
+                self._lost.setdefault(client, ("withheld", str(error)))
+        self._orders = [order for order in orders if order.client in self._boxes]
+        unheard: tuple[Status, str] = "withheld", "it did not hear the others' keys or shares"
+        for client in [order.client for order in orders if order.client not in self._boxes]:
+            status, reason = self._lost.get(client, unheard)
+            self.rows.append(UploadRow(links.round, client, status, reason))
 
-    def masked(self, replies: Sequence[Reply]) -> list[Reply]:
-        """Return the replies as clients send them: masked."""
-        return [self._people.masked(reply) for reply in replies]
+    def exchange(self) -> list[Reply]:
+        """Have those that go on train; return their replies, masked."""
+        return self._people.exchange(self._orders, self._boxes)
 
     def mean(
         self, payloads: Mapping[int, Masked], uploads: Sequence[UploadRow]
@@ -78,71 +90,78 @@ class MaskedRound:
 
         A sum that cannot be unmasked is none: its uploads are refused.
         """
-        if not self.orders:
+        if not self._orders:
             return {}
         for client, payload in payloads.items():
             self._server.add(client, payload.words)
+        self._lost.clear()
+        own = [row for row in uploads if row.client in payloads]
         try:
             self._unmask(payloads)
             total = self._server.total()
         except SecureSumError as error:
-            for row in uploads:
-                if row.client in payloads:
-                    row.status, row.reason = "refused", str(error)
+            for row in own:
+                _, reason = self._lost.get(row.client, ("refused", str(error)))
+                row.status, row.reason = "refused", reason
             return {}
-        weight = sum(float(self._sums.weights[client]) for client in payloads)
-        numbers = self._sums.fixed.mean(total, weight)
-        mean = Dense(shaped(numbers, self._sums.shapes))
+        for row in own:
+            if row.client in self._lost and row.reason is None:
+                row.reason = f"in the sum, yet {self._lost[row.client][1]}"
+        terms = self._sums.terms
+        weight = sum(float(terms.weights[client]) for client in payloads)
+        numbers = terms.fixed.mean(total, weight)
+        mean = Dense(shaped(numbers, terms.shapes))
         return dict.fromkeys(payloads, mean)
 
     # The steps.
 
-    def _exchange(self) -> set[int]:
-        """Exchange keys and shares; return the clients that hold what they need to go on."""
-        clients, server = self._people.clients, self._server
+    def _exchange_shares(self) -> dict[int, bytes]:
+        """Exchange keys and shares; return the boxes of the clients that heard theirs."""
+        server = self._server
         row = self._row("keys")
-        keys = {client: each.keys() for client, each in clients.items()}
+        keys = self._people.keys()
         self._up(row, keys, server.take_keys)
         roster = server.roster()
         heard = self._down(row, len(roster), set(keys) - set(self._lost))
         row = self._row("shares")
-        shares = {client: clients[client].shares(roster) for client in sorted(heard)}
-        self._up(row, shares, server.take_shares)
+        self._up(row, self._people.shares(sorted(heard), roster), server.take_shares)
         boxes = server.boxes()
         there = self._down(row, sum(map(len, boxes.values())), set(boxes))
-        for client in there:
-            clients[client].keep(boxes[client])
-        return there
+        return {client: boxes[client] for client in there}
 
     def _unmask(self, payloads: Mapping[int, Masked]) -> None:
         row = self._row("unmasking")
         request = self._server.arrived()
         heard = self._down(row, len(request), set(payloads))
-        answers = {client: self._people.clients[client].unmask(request) for client in sorted(heard)}
-        self._up(row, answers, self._server.take_unmasking)
+        self._up(row, self._people.unmask(sorted(heard), request), self._server.take_unmasking)
 
-    def _row(self, step: str) -> MaskingRow:
-        row = MaskingRow(self._links.round, step)  # type: ignore[arg-type]
+    def _row(self, step: MaskingStep) -> MaskingRow:
+        row = MaskingRow(self._links.round, step)
         self.rows.append(row)
         return row
 
-    def _up(
-        self, row: MaskingRow, messages: Mapping[int, bytes], take: Callable[[bytes], None]
-    ) -> None:
+    def _up(self, row: MaskingRow, messages: Sent, take: Callable[[bytes], None]) -> None:
         """Send clients' messages at the same time; the server takes those that arrive."""
-        slowest = 0.0
+        slowest, what = 0.0, "what it sent for the masked sum"
         for client, message in messages.items():
+            if isinstance(message, Missing):
+                self._lost[client] = message.fate, f"{message.reason} (masked sum, {row.step})"
+                continue
             bits = 8 * len(message)
             trip = self._sums.air.uplink(
                 bits, self._links, self._grants[client], f"masking {row.step}"
             )
             row.sent, row.uplink_bits = row.sent + 1, row.uplink_bits + bits
             row.joules, slowest = row.joules + trip.joules, max(slowest, trip.seconds)
-            if trip.arrived:
+            if not trip.arrived:
+                self._lost[client] = "withheld", f"{what} did not arrive ({row.step})"
+                continue
+            try:
+                check_sender(message, client)
                 take(message)
                 row.arrived += 1
-            else:
-                self._lost[client] = f"what it sent for the masked sum did not arrive ({row.step})"
+            except SecureSumError as error:
+                self._lost[client] = "refused", f"{what} was refused ({row.step}): {error}"
         self._spend(row, slowest)
 
     def _down(self, row: MaskingRow, size: int, clients: set[int]) -> set[int]:

@@ -1,0 +1,60 @@
+"""The clients of a masked sum that are devices: each step is a letter, boxes go with the order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from airtune.federation.contents import SumStep
+from airtune.federation.interface import Federation, Order, Reply
+from airtune.federation.post import Answer, Silence
+from airtune.federation.remote import Remote, fate
+from airtune.federation.secure.participants import Join, Missing, Participants
+from airtune.federation.secure.terms import Terms
+
+
+class DeviceParticipants:
+    """Devices of one round; a step that a device does not answer is not asked of it again.
+
+    Secrets and masks are made on the devices, and stay there: what is here are their messages.
+    """
+
+    def __init__(self, remote: Remote, clients: Sequence[int], round: int) -> None:
+        self._remote, self._clients, self._round = remote, clients, round
+
+    def keys(self) -> dict[int, bytes | Missing]:
+        """Return KEYS of all clients; devices that were started again are set up for it."""
+        step = SumStep(round=self._round, step="keys")
+        return _sent(self._remote.sum_step(step, self._clients, b"", set_up=True))
+
+    def shares(self, clients: Iterable[int], roster: bytes) -> dict[int, bytes | Missing]:
+        """Return SHARES of these clients."""
+        step = SumStep(round=self._round, step="shares")
+        return _sent(self._remote.sum_step(step, clients, roster))
+
+    def exchange(self, orders: Sequence[Order], boxes: Mapping[int, bytes]) -> list[Reply]:
+        """Have the devices train; what they return is masked."""
+        return self._remote.exchange(orders, boxes)
+
+    def unmask(self, clients: Iterable[int], arrived: bytes) -> dict[int, bytes | Missing]:
+        """Return UNMASK of these clients."""
+        step = SumStep(round=self._round, step="unmasking")
+        return _sent(self._remote.sum_step(step, clients, arrived))
+
+
+def these_devices(remote: Remote) -> Join:
+    """Return what makes the participants of a masked sum of these devices."""
+
+    def join(
+        federation: Federation, terms: Terms, clients: Sequence[int], round: int
+    ) -> Participants:
+        del federation, terms  # both are on the devices
+        return DeviceParticipants(remote, clients, round)
+
+    return join
+
+
+def _sent(found: Mapping[int, Answer | Silence]) -> dict[int, bytes | Missing]:
+    return {
+        client: each.body if isinstance(each, Answer) else Missing(each.reason, fate(each))
+        for client, each in found.items()
+    }
