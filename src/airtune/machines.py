@@ -78,6 +78,9 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print the result only")] = False,
     wait: Annotated[float, typer.Option(help="seconds to wait for devices to come")] = 600.0,
     limit: Annotated[float, typer.Option(help="seconds to wait for a round's answers")] = 600.0,
+    most: Annotated[
+        float, typer.Option(help="megabytes (10^6 bytes) that one answer of a device may have")
+    ] = 2000.0,
 ) -> None:
     """Run an experiment whose clients are devices that join over the network."""
     from airtune.experiment import read_experiment
@@ -86,6 +89,7 @@ def serve(
         raise UserError(
             "--tls-dir: beyond this machine everything is encrypted; make keys by airtune keys new."
         )
+    most_bytes = _bytes(most)
     overrides = [*(set_ or []), *([] if clients is None else [f"clients.count={clients}"])]
     experiment = read_experiment(file, overrides)
     from airtune import api
@@ -94,13 +98,15 @@ def serve(
     from airtune.federation.remote import Patience
 
     patience = Patience(devices=wait, answer=limit)
-    with serving(host, port, tls_dir) as carrier:
+    with serving(host, port, tls_dir, most_bytes, to_stderr) as carrier:
         to_stderr(f"waiting for {experiment.clients.count} devices on {host}:{port}")
         shown(
             console,
             experiment,
             quiet,
-            lambda on: api.serve(experiment, carrier, out, resume, on, to_stderr, patience),
+            lambda on: api.serve(
+                experiment, carrier, out, resume, on, to_stderr, patience, most_bytes=most_bytes
+            ),
         )
 
 
@@ -161,3 +167,9 @@ def join(
     except KeyboardInterrupt:
         to_stderr("left; the same command joins again.")
         raise typer.Exit(130) from None
+
+
+def _bytes(megabytes: float) -> int:
+    if not 0.001 <= megabytes <= 2000.0:
+        raise UserError(f"--most: {megabytes:g} MB cannot be; give 0.001 to 2000.")
+    return int(megabytes * 1e6)
