@@ -20,6 +20,7 @@ from airtune.federation.costs import Costs
 from airtune.federation.devices import Patience
 from airtune.federation.evaluation import Personal
 from airtune.federation.ledger import plain
+from airtune.federation.letters import MOST_BYTES
 from airtune.federation.post import Carrier
 from airtune.federation.records import RoundRow
 from airtune.federation.remote import Remote
@@ -57,11 +58,13 @@ def serve(
     say: Callable[[str], None] | None = None,
     patience: Patience | None = None,
     table: Table | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> Run:
     """Run an experiment with clients on devices that ``carrier`` reaches; return what it wrote.
 
     ``say`` gets sentences about devices, ``table`` stands for the data that the experiment names.
-    Raises UserError as :func:`run`, and where devices do not come or do not fit.
+    An answer of more than ``most_bytes`` is refused. Raises UserError as :func:`run`, and where
+    devices do not come or do not fit.
     """
     from airtune.deploy.halves import build_server
 
@@ -75,6 +78,7 @@ def serve(
         described.clients.count,
         _patience(described, patience or Patience()),
         say or quiet,
+        most_bytes,
     )
     if name is not None:
         remote.roster.recall(kept)

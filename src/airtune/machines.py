@@ -85,6 +85,9 @@ def serve(
             "simulated: as the experiment's cell has them"
         ),
     ] = "measured",
+    most: Annotated[
+        float, typer.Option(help="megabytes (10^6 bytes) that one answer of a device may have")
+    ] = 2000.0,
 ) -> None:
     """Run an experiment whose clients are devices that join over the network."""
     from airtune.experiment import read_experiment
@@ -93,6 +96,7 @@ def serve(
         raise UserError(
             "--tls-dir: beyond this machine everything is encrypted; make keys by airtune keys new."
         )
+    most_bytes = _bytes(most)
     overrides = [*(set_ or []), *([] if clients is None else [f"clients.count={clients}"])]
     if links not in ("measured", "simulated"):
         raise UserError(f"--links: '{links}' is none of measured, simulated.")
@@ -105,13 +109,15 @@ def serve(
     from airtune.federation.devices import Patience
 
     patience = Patience(devices=wait, answer=limit)
-    with serving(host, port, tls_dir) as carrier:
+    with serving(host, port, tls_dir, most_bytes, to_stderr) as carrier:
         to_stderr(f"waiting for {experiment.clients.count} devices on {host}:{port}")
         shown(
             console,
             experiment,
             quiet,
-            lambda on: api.serve(experiment, carrier, out, resume, on, to_stderr, patience),
+            lambda on: api.serve(
+                experiment, carrier, out, resume, on, to_stderr, patience, most_bytes=most_bytes
+            ),
         )
 
 
@@ -174,3 +180,9 @@ def join(
     except KeyboardInterrupt:
         to_stderr("left; the same command joins again.")
         raise typer.Exit(130) from None
+
+
+def _bytes(megabytes: float) -> int:
+    if not 0.001 <= megabytes <= 2000.0:
+        raise UserError(f"--most: {megabytes:g} MB cannot be; give 0.001 to 2000.")
+    return int(megabytes * 1e6)

@@ -1,15 +1,23 @@
-"""Devices in threads of this process, whose rows are those of a run in one process."""
+"""Devices in threads or processes, whose rows are those of a run in one process."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from airtune.build import build, session
 from airtune.deploy.device import Device, Holdings
+from airtune.deploy.flower.processes import free_port
 from airtune.deploy.halves import build_server
 from airtune.deploy.sockets import SocketCarrier, listen
 from airtune.experiment import Experiment
@@ -18,6 +26,7 @@ from airtune.federation.remote import Remote
 from airtune.federation.roster import run_name
 
 RUN = bytes(range(16))
+AIRTUNE = Path(sys.executable).with_name("airtune")
 
 
 @pytest.fixture
@@ -134,3 +143,96 @@ def serve(tmp_path):
     yield run
     for carrier in carriers:
         carrier.close()
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Function that starts `airtune` in an empty folder; what still runs ends with the test."""
+    home = tmp_path / "work"
+    home.mkdir()
+    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    started = []
+    homes = tempfile.TemporaryDirectory(prefix="at-")  # short: sockets lie there
+    environment["TMPDIR"] = homes.name
+
+    def program(*arguments, log="log"):
+        with (home / log).open("ab") as output:
+            process = subprocess.Popen(
+                [*map(str, arguments)], cwd=home, env=environment,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+        started.append(process)
+        return process
+
+    def start(*arguments, log="log"):
+        return program(AIRTUNE, *arguments, log=log)
+
+    def run(*arguments, code=0):
+        name = f"log{len(started)}"
+        process = start(*arguments, log=name)
+        process.wait(timeout=400)
+        said = (home / name).read_text()
+        assert process.returncode == code, said
+        assert "Traceback" not in said
+        return said
+
+    start.python = program
+    start.run, start.home, start.homes, start.until = run, home, Path(homes.name), until
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    homes.cleanup()
+
+
+def until(true, seconds=900.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def machines(command, three, in_process, rows_of, tmp_path):
+    """A server and its three devices as commands, with rows as in one process, over TLS."""
+    values = three(
+        method={"name": "fedavg", "private": ["classifier.*"]},
+        train={"rounds": 4, "evaluate_every": 4},
+    )
+    _, parts, _ = in_process(values)
+    path, port = tmp_path / "four.yaml", free_port()
+    path.write_text(yaml.safe_dump(values))
+    keys = command.home / "keys"
+    command.run("keys", "new", keys)
+    for client in range(3):
+        command.run("keys", "add", keys, f"device{client}")
+
+    def serve(*more):
+        return command("serve", path, "--port", port, "--tls-dir", keys, "--out", "apart",
+                       "--limit", "400", "--quiet", *more, log="serve.log")  # fmt: skip
+
+    def join(client, *more, key=None, ca=keys / "ca.crt", log=None):
+        train, test = rows_of(parts, client)
+        key = key or keys / "nodes" / f"device{client}.key"
+        files = ["--train", train, "--test", test, "--personal", f"personal{client}"]
+        own = [*(["--ca", ca] if ca else []), "--key", key, "--client", client, *files, *more]
+        return command(
+            "join", f"127.0.0.1:{port}", "--device", "cpu", *own, log=log or f"join{client}.log"
+        )
+
+    ledger = command.home / "apart" / "ledger.jsonl"
+
+    def rounds():
+        return ledger.read_text().count('"row":"round"') if ledger.exists() else 0
+
+    def uploads():
+        rows = [json.loads(line) for line in ledger.open()]
+        return [row for row in rows if row["row"] == "upload"]
+
+    serve.port, serve.keys, serve.rows = port, keys, lambda client: rows_of(parts, client)
+    serve.rounds, serve.uploads = rounds, uploads
+    return serve, join

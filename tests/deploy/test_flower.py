@@ -13,8 +13,9 @@ pytest.importorskip("flwr", reason="flwr is not installed: airtune[flower]")
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from airtune.deploy.flower.apps import write_app
 from airtune.deploy.flower.carrier import FlowerCarrier
-from airtune.deploy.flower.processes import check_port, environment, write_app
+from airtune.deploy.flower.processes import check_port, environment
 from airtune.deploy.flower.shims import client_app, server_app
 from airtune.deploy.sockets import listen
 from airtune.errors import UserError

@@ -26,14 +26,24 @@ class FlowerCarrier:
     ended fails here.
     """
 
-    def __init__(self, path: Path, why: Callable[[], str], tidy: Callable[[], None]) -> None:
-        """Listen; ``why`` says what Flower's log knows, ``tidy`` is called before nodes are."""
+    def __init__(
+        self,
+        path: Path,
+        why: Callable[[], str],
+        tidy: Callable[[], None],
+        sent: Callable[[], None] | None = None,
+    ) -> None:
+        """Listen.
+
+        ``why`` says what Flower's log knows, ``tidy`` is called before nodes are asked for,
+        ``sent`` before a letter is handed over.
+        """
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         path.chmod(0o600)
         self._listener.listen(1)
         self._line: socket.socket | None = None
-        self._why, self._tidy = why, tidy
+        self._why, self._tidy, self._sent = why, tidy, sent
         self._names: dict[int, str] = {}  # ticket -> Flower's name of the message, "": none
         self._tickets = 0
         self._nodes: tuple[float, list[str]] = (-_NODES_S, [])
@@ -60,6 +70,8 @@ class FlowerCarrier:
     def post(self, node: str, data: bytes, seconds: float) -> int:
         """Hand a letter over; Flower drops it, and its answer, when the seconds are over."""
         self._tickets += 1
+        if self._sent is not None:
+            self._sent()
         name = self._asked(b"P" + _POST.pack(int(node), max(seconds, 1.0)) + data)
         self._names[self._tickets] = name.decode()
         return self._tickets

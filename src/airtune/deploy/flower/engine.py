@@ -11,8 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from airtune.deploy import keys
-from airtune.deploy.flower.carrier import FlowerCarrier
-from airtune.deploy.flower.processes import Program, SuperLink, Tls, free_port, supernode
+from airtune.deploy.flower.carrier import MOST_BYTES, FlowerCarrier
+from airtune.deploy.flower.processes import (
+    Program,
+    SuperLink,
+    Tls,
+    check_port,
+    free_port,
+    supernode,
+)
 from airtune.deploy.meter import Meter
 from airtune.errors import UserError
 
@@ -22,19 +29,35 @@ _AGAIN_S = 2.0
 
 
 @contextlib.contextmanager
-def serving(host: str, port: int, tls_dir: Path | None) -> Iterator[FlowerCarrier]:
+def serving(
+    host: str,
+    port: int,
+    tls_dir: Path | None,
+    most_bytes: int = MOST_BYTES,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[FlowerCarrier]:
     """Start a SuperLink and the run on it; yield what reaches the devices that join.
 
-    Devices whose keys are in ``tls_dir`` may join, and be revoked while it runs. Without it
-    everybody may, in the clear: for one machine. Raises UserError where Flower does not start.
+    Devices whose keys are in ``tls_dir`` may join, and be revoked while it runs: they reach a front
+    (``front.py``), and an answer of theirs above ``most_bytes`` is not taken. Without ``tls_dir``
+    every program of this machine may, in the clear. ``say`` gets a sentence about who is refused.
+    Raises UserError where Flower does not start.
     """
     with _home() as home, contextlib.ExitStack() as stack:
         tls = None if tls_dir is None else _tls(tls_dir)
-        link = SuperLink(host, port, home / "superlink", tls)
+        check_port(host, port)
+        link = SuperLink(port if tls is None else free_port(), home / "superlink", tls)
         stack.callback(link.program.end)
-        members = _Members(link, tls_dir)
+        members = Members(link, tls_dir, say)
         members.update()
-        carrier = FlowerCarrier(home / "run.sock", link.program.why, members.update)
+        sent = None
+        if tls is not None:
+            from airtune.deploy.flower.front import Front  # what it needs comes with Flower
+
+            front = Front(host, port, tls, link.port, most_bytes, members.known, say)
+            stack.callback(front.end)
+            sent = front.sent
+        carrier = FlowerCarrier(home / "run.sock", link.program.why, members.update, sent)
         stack.callback(carrier.close)
         link.run(home / "run.sock")
         carrier.wait(_APP_S)
@@ -106,22 +129,33 @@ def listening(path: Path, answer: Callable[[bytes], bytes]) -> None:
     threading.Thread(target=listen, args=(path, answer), daemon=True).start()
 
 
-class _Members:
+class Members:
     """Which devices Flower knows, in step with the folder of keys."""
 
-    def __init__(self, link: SuperLink, folder: Path | None) -> None:
-        self._link, self._folder = link, folder
+    def __init__(self, link: SuperLink, folder: Path | None, say: Callable[[str], None]) -> None:
+        self._link, self._folder, self._say = link, folder, say
         self._nodes: dict[str, str] = {}
+        self._keys: dict[bytes, str] = {}
+
+    def known(self) -> dict[bytes, str]:
+        """Return the names of devices by their keys."""
+        return self._keys
 
     def update(self) -> None:
         """Register keys that were added, unregister those that were revoked."""
         if self._folder is None:
             return
+        from airtune.deploy.flower.front import pem
+
         files = {file.stem: file for file in keys.registered(self._folder)}
-        for name in files.keys() - self._nodes.keys():
-            self._nodes[name] = self._link.register(files[name])
+        if files.keys() == self._nodes.keys():
+            return
         for name in self._nodes.keys() - files.keys():
             self._link.unregister(self._nodes.pop(name))
+            self._say(f"the key of {name} was revoked; it takes part no longer")
+        for name in files.keys() - self._nodes.keys():
+            self._nodes[name] = self._link.register(files[name])
+        self._keys = {pem(file): name for name, file in files.items()}
 
 
 def _tls(folder: Path) -> Tls:

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airtune.deploy import watched
+from airtune.deploy.flower.apps import Side, write_app, write_programs
 from airtune.errors import UserError
 
+_OWN = "127.0.0.1"
 _LINK_S = 60.0
 _TELL_S = 60.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -32,32 +34,10 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     "HF_HUB_OFFLINE": "1",
+    # Bytes of the pieces that letters travel in. Flower waits 30 s for each to be taken: with its
+    # own 5 MiB nobody below 1.4 Mbit/s would ever finish one, with these whoever has 70 kbit/s.
+    "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(1 << 18),
 }
-_PROJECT = """\
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "airtune-carrier"
-version = "1.0.0"
-description = "Carries letters between an airtune server and its devices"
-license = "Apache-2.0"
-dependencies = []
-
-[tool.hatch.build.targets.wheel]
-packages = ["."]
-
-[tool.flwr.app]
-publisher = "airtune"
-
-[tool.flwr.app.components]
-serverapp = "carrier.server:app"
-clientapp = "carrier.client:app"
-
-[tool.flwr.app.config]
-socket = ""
-"""
 
 
 @dataclass(frozen=True)
@@ -72,14 +52,20 @@ class Tls:
 class Program:
     """One of Flower's programs, its output in a file."""
 
-    def __init__(self, name: str, arguments: Sequence[str], home: Path) -> None:
-        """Start it with ``home`` as all that it may write to."""
+    def __init__(
+        self, name: str, arguments: Sequence[str], home: Path, side: Side | None = None
+    ) -> None:
+        """Start it with ``home`` as all that it may write to.
+
+        With a ``side`` it runs our app there and no other; without, what any run brings along.
+        """
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own = None if side is None else write_programs(home / "programs", side)
         self.name, self.log = name, home / f"{name}.log"
         with self.log.open("ab") as log:
             self._begin = log.tell()
             command = [_program(name), *arguments]
-            self._process = watched.start(command, environment(home), log)
+            self._process = watched.start(command, environment(home, own), log)
 
     def code(self) -> int | None:
         """Return the exit code, None while it runs."""
@@ -108,17 +94,17 @@ class Program:
 class SuperLink:
     """Flower's server, and the commands that speak to it."""
 
-    def __init__(self, host: str, port: int, home: Path, tls: Tls | None) -> None:
-        """Start it and wait until it answers; without ``tls`` everything is in the clear.
+    def __init__(self, port: int, home: Path, tls: Tls | None, side: Side | None = "server"):
+        """Start it on this machine's loopback interface and wait until it answers.
 
-        Raises UserError if it does not start.
+        It runs our app and no other, unless ``side`` is None. Without ``tls`` everything is in the
+        clear. Raises UserError if it does not start.
         """
-        check_port(host, port)
-        self._home = home
-        own = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        check_port(_OWN, port)
+        self._home, self.port = home, port
         arguments = [
             "--host",
-            host,
+            _OWN,
             "--port",
             str(port),
             "--disable-runtime-dependency-installation",
@@ -128,12 +114,12 @@ class SuperLink:
         else:
             arguments += ["--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.certificate)]
             arguments += ["--ssl-keyfile", str(tls.key), "--enable-supernode-auth"]
-        self.program = Program("flower-superlink", arguments, home)
-        connection = f'[superlink.airtune]\naddress = "{own}:{port}"\n'
+        self.program = Program("flower-superlink", arguments, home, side)
+        connection = f'[superlink.airtune]\naddress = "{_OWN}:{port}"\n'
         connection += "insecure = true\n" if tls is None else f'root-certificates = "{tls.ca}"\n'
         (home / "config.toml").write_text(connection, encoding="utf-8")
         end = time.monotonic() + _LINK_S
-        while not _answers(own, port):
+        while not _answers(_OWN, port):
             if self.program.code() is not None or time.monotonic() > end:
                 self.program.end()
                 raise UserError(f"Flower's SuperLink did not start: {self.program.why()}")
@@ -141,8 +127,11 @@ class SuperLink:
 
     def run(self, carrier: Path) -> None:
         """Submit the app whose ServerApp connects to ``carrier``; raise UserError if refused."""
-        app = write_app(self._home / "app")
-        told = ["--run-config", f'socket="{carrier}"', "--format", "json"]
+        self.submit(write_app(self._home / "app"), carrier)
+
+    def submit(self, app: Path, socket: Path) -> None:
+        """Submit an app whose setting ``socket`` is this path; raise UserError if refused."""
+        told = ["--run-config", f'socket="{socket}"', "--format", "json"]
         self._tell("run", str(app), "airtune", *told)
 
     def register(self, public_key: Path) -> str:
@@ -177,34 +166,39 @@ class SuperLink:
 def supernode(
     superlink: str, port: int, home: Path, device: Path, ca: Path | None, key: Path | None
 ) -> Program:
-    """Start a device's SuperNode, whose ClientApp speaks to the socket ``device``.
+    """Start a device's SuperNode, which runs our ClientApp, which speaks to the socket ``device``.
 
     ``port`` is that of its own loopback interface; without ``ca`` everything is in the clear.
     """
-    check_port("127.0.0.1", port)
-    arguments = ["--superlink", superlink, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--node-config", f'socket="{device}"', "--max-wait-time", str(_RETRY_S)]
+    return any_supernode(superlink, port, home, f'socket="{device}"', ca, key, "client")
+
+
+def any_supernode(
+    superlink: str,
+    port: int,
+    home: Path,
+    config: str,
+    ca: Path | None = None,
+    key: Path | None = None,
+    side: Side | None = None,
+) -> Program:
+    """Start a SuperNode with this configuration of Flower's for the apps that it runs."""
+    check_port(_OWN, port)
+    arguments = ["--superlink", superlink, "--host", _OWN, "--port", str(port)]
+    arguments += ["--node-config", config, "--max-wait-time", str(_RETRY_S)]
     arguments += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]
     if key is not None:
         arguments += ["--auth-supernode-private-key", str(key)]
-    return Program("flower-supernode", arguments, home)
+    return Program("flower-supernode", arguments, home, side)
 
 
-def write_app(folder: Path) -> Path:
-    """Write the app that Flower is given: its two halves are in the installed airtune."""
-    package = folder / "carrier"
-    package.mkdir(parents=True, exist_ok=True)
-    (folder / "pyproject.toml").write_text(_PROJECT, encoding="utf-8")
-    (package / "__init__.py").write_text("", encoding="utf-8")
-    for side in ("server", "client"):
-        text = f"from airtune.deploy.flower.shims import {side}_app\n\napp = {side}_app()\n"
-        (package / f"{side}.py").write_text(text, encoding="utf-8")
-    return folder
+def environment(home: Path, programs: Path | None = None) -> dict[str, str]:
+    """Return what Flower's programs see: nothing of another home, and no network but ours.
 
-
-def environment(home: Path) -> dict[str, str]:
-    """Return what Flower's programs see: nothing of another home, and no network but ours."""
+    With ``programs`` they find these by name and no others.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = path if programs is None else str(programs)
     return {**os.environ, **_QUIET, "FLWR_HOME": str(home), "PATH": path, "COLUMNS": "400"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: airtune[flower]")
 
-from airtune.deploy.flower.processes import Program, SuperLink, free_port
+from airtune.deploy.flower.processes import SuperLink, any_supernode, free_port
 from airtune.flower import LocalGrid
 
 PROJECT = """\
@@ -85,17 +85,13 @@ def main(grid, context):
 """
 
 
-class Lines(SuperLink):
-    """A SuperLink that runs this app, which writes what came of it to a file."""
-
-    def run(self, carrier):
-        app = self._home / "app"
-        (app / "lines").mkdir(parents=True)
-        (app / "pyproject.toml").write_text(PROJECT)
-        for name, text in (("__init__", ""), ("client", CLIENT), ("server", SERVER)):
-            (app / "lines" / f"{name}.py").write_text(text)
-        told = ["--run-config", f'socket="{carrier}"', "--format", "json"]
-        self._tell("run", str(app), "airtune", *told)
+def write(app):
+    """Write this app, whose server writes what came of it to a file."""
+    (app / "lines").mkdir(parents=True)
+    (app / "pyproject.toml").write_text(PROJECT)
+    for name, text in (("__init__", ""), ("client", CLIENT), ("server", SERVER)):
+        (app / "lines" / f"{name}.py").write_text(text)
+    return app
 
 
 @pytest.mark.slow
@@ -106,15 +102,13 @@ def test_a_superlink_gives_the_clock_ledger_and_model_of_one_process(tmp_path):
     assert {row["status"] for row in whole["rows"] if "status" in row} == {"delivered", "lost"}
 
     port, result, programs = free_port(), tmp_path / "result.json", []
-    link = Lines("127.0.0.1", port, tmp_path / "superlink", None)
+    link = SuperLink(port, tmp_path / "superlink", None, side=None)
     programs.append(link.program)
     try:
         for client in range(2):
-            arguments = ["--insecure", "--superlink", f"127.0.0.1:{port}", "--host", "127.0.0.1"]
-            arguments += ["--port", str(free_port())]
-            arguments += ["--node-config", f"partition-id={client} num-partitions=2"]
-            programs.append(Program("flower-supernode", arguments, tmp_path / f"node{client}"))
-        link.run(result)
+            home, config = tmp_path / f"node{client}", f"partition-id={client} num-partitions=2"
+            programs.append(any_supernode(f"127.0.0.1:{port}", free_port(), home, config))
+        link.submit(write(tmp_path / "app"), result)
         end = time.monotonic() + 400
         while not result.exists() and time.monotonic() < end:
             assert all(program.code() is None for program in programs), programs[0].why()

@@ -1,0 +1,207 @@
+"""The door of a served run: what devices need of Flower's server goes through, all else stays out.
+
+Flower answers on one port to devices, to whoever submits runs and lists nodes, and to the programs
+that run apps; it asks only devices who they are. So its SuperLink listens on the loopback interface
+and this front on the network. TLS ends here, and what goes on goes over TLS again. A request passes
+if it is one of a device's; more than a few bytes are read only of a device whose key is known and
+signed the request, and never more than a letter's limit of one device between two letters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from airtune.deploy.flower.processes import Tls, check_port
+from airtune.errors import UserError
+
+_DEVICES = re.compile(r"/v1/fleet/[a-z-]+")
+_OBJECT = "/v1/fleet/push-object"
+# What a request says of its device, by Flower's names.
+PUBLIC_KEY, SIGNATURE, SIGNED = "flwr-public-key", "flwr-signature", "flwr-timestamp"
+_SMALL = 1 << 16  # bytes of a request whose sender is not known
+_LARGE = 8 << 20  # Flower cuts letters into pieces of 5 MiB
+_AROUND = 1 << 20  # what Flower adds to a letter
+_PIECE_S, _ANSWER_S, _START_S = 60.0, 120.0, 20.0
+_AT_ONCE = 512  # connections
+_HOP = {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"content-length"}
+
+
+class Front:
+    """Serves ``host``:``port`` in a thread; ``known`` has devices' names by keys, as of ``pem``."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: Tls,
+        superlink: int,
+        most_bytes: int,
+        known: Callable[[], Mapping[bytes, str]],
+        say: Callable[[str], None],
+    ) -> None:
+        """Start; ``superlink`` is the port of Flower's server here.
+
+        ``most_bytes`` is the most that a device may answer to a letter, ``say`` gets a sentence
+        about who answers more. Raises UserError if it does not start.
+        """
+        check_port(host, port)
+        self._known, self._say = known, say
+        self._most = most_bytes + _AROUND
+        self._letters = 0
+        self._heard: dict[bytes, tuple[int, int]] = {}  # key -> letters sent by then, bytes since
+        trust = ssl.create_default_context(cafile=str(tls.ca))
+        self._on = httpx.AsyncClient(
+            base_url=f"https://127.0.0.1:{superlink}",
+            verify=trust,
+            timeout=httpx.Timeout(_ANSWER_S),
+            limits=httpx.Limits(max_connections=None),
+            trust_env=False,
+        )
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self,
+                host=host,
+                port=port,
+                ssl_keyfile=str(tls.key),
+                ssl_certfile=str(tls.certificate),
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=_AT_ONCE,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        end = time.monotonic() + _START_S
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > end:
+                raise UserError(f"--port: {host}:{port} cannot be served.")
+            time.sleep(0.01)
+
+    def sent(self) -> None:
+        """Take note that a letter went out, whose answer may come."""
+        self._letters += 1
+
+    def end(self) -> None:
+        """Stop serving."""
+        self._server.should_exit = True
+        self._thread.join(timeout=5.0)
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """Answer a request (ASGI)."""
+        path = scope["path"]
+        if scope["method"] != "POST" or not _DEVICES.fullmatch(path) or scope["query_string"]:
+            await _answer(send, 404, "only devices are served here")
+            return
+        device = _signer(scope["headers"], self._known())
+        most = _SMALL if device is None else _LARGE
+        try:
+            body = await _body(scope["headers"], receive, most)
+        except (TimeoutError, ConnectionError):
+            return
+        if body is None:
+            await _answer(send, 413, f"at most {most} bytes are read of this request")
+            return
+        if device is not None and path == _OBJECT and not self._within(device, len(body)):
+            await _answer(send, 413, f"at most {self._most} bytes are taken as an answer")
+            return
+        await self._pass_on(scope, body, send)
+
+    def _within(self, device: bytes, length: int) -> bool:
+        """Count what a device sends; return whether it may."""
+        letters, before = self._heard.get(device, (self._letters, 0))
+        if letters != self._letters:
+            before = 0
+        self._heard[device] = self._letters, before + length
+        if before <= self._most < before + length:
+            self._say(
+                f"{self._known()[device]} answers more than {self._most} bytes, which is not taken"
+            )
+        return before + length <= self._most
+
+    async def _pass_on(self, scope: Mapping[str, Any], body: bytes, send: Any) -> None:
+        headers = [(k, v) for k, v in scope["headers"] if k not in _HOP and k != b"host"]
+        asked = self._on.build_request("POST", scope["path"], content=body)
+        for name in list(asked.headers):
+            if name not in ("host", "content-length"):
+                del asked.headers[name]
+        asked.headers.update(httpx.Headers(headers))
+        try:
+            found = await self._on.send(asked, stream=True)
+            try:
+                parts = [part async for part in found.aiter_raw()]
+            finally:
+                await found.aclose()
+        except httpx.HTTPError:
+            await _answer(send, 502, "Flower's server does not answer")
+            return
+        kept = [(k.lower(), v) for k, v in found.headers.raw if k.lower() not in _HOP]
+        await _answer(send, found.status_code, b"".join(parts), kept)
+
+
+def pem(public_key: Path) -> bytes:
+    """Return a device's public key as it stands in what the device sends."""
+    key = serialization.load_ssh_public_key(public_key.read_bytes())
+    form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(*form)
+
+
+def _signer(headers: Collection[tuple[bytes, bytes]], known: Collection[bytes]) -> bytes | None:
+    """Return the known key that a request is signed with; Flower checks when, and for whom."""
+    said = {name.decode("latin-1"): value for name, value in headers}
+    try:
+        key = b64decode(said[PUBLIC_KEY], validate=True)
+        if key not in known:
+            return None
+        public = serialization.load_pem_public_key(key)
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            return None
+        signature = b64decode(said[SIGNATURE], validate=True)
+        public.verify(signature, said[SIGNED], ec.ECDSA(hashes.SHA256()))
+    except (KeyError, ValueError, InvalidSignature, UnsupportedAlgorithm):
+        return None
+    return key
+
+
+async def _body(headers: Any, receive: Any, most: int) -> bytes | None:
+    """Return a request's body, None if it is longer than ``most``."""
+    told = dict(headers).get(b"content-length", b"0")
+    if not told.isdigit() or int(told) > most:
+        return None
+    found = bytearray()
+    while True:
+        async with asyncio.timeout(_PIECE_S):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError
+        found += message.get("body", b"")
+        if len(found) > most:
+            return None
+        if not message.get("more_body", False):
+            return bytes(found)
+
+
+async def _answer(
+    send: Any, status: int, body: str | bytes, headers: Collection[tuple[bytes, bytes]] = ()
+) -> None:
+    data = body.encode() if isinstance(body, str) else body
+    told = [*headers, (b"content-length", str(len(data)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": told})
+    await send({"type": "http.response.body", "body": data})
