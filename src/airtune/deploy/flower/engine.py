@@ -91,6 +91,7 @@ def join(
         listening(device, heard)
         told = ""
         while True:
+            _check_key(key)
             node = supernode(superlink, free_port(), private / "supernode", device, ca, key)
             try:
                 while node.code() is None and not node.is_lost():
@@ -124,6 +125,15 @@ def listening(path: Path, answer: Callable[[bytes], bytes]) -> None:
     from airtune.deploy.sockets import listen
 
     threading.Thread(target=listen, args=(path, answer), daemon=True).start()
+
+
+def _check_key(key: Path | None) -> None:
+    """Raise UserError for a key that cannot be read: Flower would log where it lies."""
+    try:
+        if key is not None:
+            key.read_bytes()
+    except OSError as error:
+        raise UserError(f"--key: the device's key cannot be read ({error.strerror}).") from error
 
 
 class Members:
