@@ -258,7 +258,9 @@ def test_two_runs_do_not_mix_and_go_on_while_others_are_refused(server, tmp_path
 def test_a_revoked_device_is_out_and_the_others_go_on(server, tmp_path):
     (first,) = server.carrier.nodes()
     key = keys.add(server.keys, "late").rename(tmp_path / "carried.key")
-    with joined(server.port, tmp_path / "log", server.keys / "ca.crt", key, 3) as late:
+    time.sleep(2.5)  # as long as a list of nodes is good for
+    server.carrier.nodes()  # takes note of the key
+    with joined(server.port, tmp_path / "log", server.keys / "ca.crt", key, 20) as late:
         until(lambda: len(server.carrier.nodes()) == 2)
         (second,) = set(server.carrier.nodes()) - {first}
         assert echoed(server.carrier, second)

@@ -113,7 +113,7 @@ def test_it_needs_no_torch():
 
 
 def test_the_example_runs(capsys):
-    path = Path(__file__).parents[2] / "examples" / "air_grid.py"
+    path = Path(__file__).parents[3] / "examples" / "air_grid.py"
     assert len(path.read_text().splitlines()) <= 40
     air = runpy.run_path(str(path), run_name="__main__")["air"]
     assert "total_uplink_bits" in capsys.readouterr().out

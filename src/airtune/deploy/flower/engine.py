@@ -92,6 +92,7 @@ def join(
         listening(device, heard)
         told = ""
         while True:
+            _check_key(key)
             link = f"127.0.0.1:{meter.port}"  # which every server's certificate is good for
             node = supernode(link, free_port(), private / "supernode", device, ca, key)
             try:
@@ -127,6 +128,15 @@ def listening(path: Path, answer: Callable[[bytes], bytes]) -> None:
     from airtune.deploy.sockets import listen
 
     threading.Thread(target=listen, args=(path, answer), daemon=True).start()
+
+
+def _check_key(key: Path | None) -> None:
+    """Raise UserError for a key that cannot be read: Flower would log where it lies."""
+    try:
+        if key is not None:
+            key.read_bytes()
+    except OSError as error:
+        raise UserError(f"--key: the device's key cannot be read ({error.strerror}).") from error
 
 
 class Members:
