@@ -98,7 +98,7 @@ def written(results: dict[str, Any], folder: Path) -> str:
         f"Ethernet that token buckets shape to {_listed(results['rates_mbit'])} Mbit/s up and "
         f"{results['down_mbit']:g} down; over TLS, with keys. The devices fine-tune a sentence "
         "encoder (LoRA of rank 64) with `cell.measured`: nobody tells the server the rates. "
-        "`dense` is fedavg, whose late uploads are waited for so that it shows how late; "
+        "`dense` is fedavg, whose uploads are all waited for so that it shows how late they are; "
         "`adaptive` is SOFT with `control: none`, which sends what its grant holds; `changing` is "
         "that while two links change. The deadline is "
         f"{results['deadline_s']:g} s from order to arrival, by the "
