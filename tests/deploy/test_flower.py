@@ -100,6 +100,22 @@ def test_nothing_is_asked_for_twice_and_waiting_ends(flower):
     assert flower.collect([], 0.2) == {}
 
 
+def test_an_answer_that_was_announced_and_does_not_come_stops_no_other(flower, monkeypatch):
+    alive, _ = flower.nodes()
+    pull, come = OneProcess.pull_messages, threading.Event()
+
+    def waiting(self, names):
+        if "message-0" in names:
+            come.wait(30)
+        return pull(self, names)
+
+    monkeypatch.setattr(OneProcess, "pull_messages", waiting)
+    slow, quick = flower.post(alive, b"ab", 9.0), flower.post(alive, b"cd", 9.0)
+    assert flower.collect([slow, quick], 5.0) == {quick: b"dc"}
+    come.set()
+    assert flower.collect([slow], 5.0) == {slow: b"ba"}
+
+
 def test_the_app_ends_with_the_run(flower):
     flower.close()
     flower.app.join(10)

@@ -8,14 +8,17 @@ SuperNode finds by name; what stands there runs this module.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 Side = Literal["server", "client"]
+_END_S = 15.0  # to tell the SuperLink that the run is over
 
 # Where Flower's programs take up the code of an app.
 _LOADERS = {
@@ -87,7 +90,13 @@ def ours(side: Side) -> Callable[..., Any]:
 
         def relay(grid: Any, context: Any, **theirs: Any) -> Any:
             del theirs
-            return run(grid, context, "", loaded_server_app=server_app())
+            try:
+                return run(grid, context, "", loaded_server_app=server_app())
+            finally:
+                # Flower's calls that still wait for an answer would keep the process alive.
+                last = threading.Timer(_END_S, os._exit, (0,))
+                last.daemon = True
+                last.start()
 
         return relay
     from airtune.deploy.flower.shims import client_app

@@ -45,6 +45,7 @@ class FlowerCarrier:
         self._line: socket.socket | None = None
         self._why, self._tidy, self._sent = why, tidy, sent
         self._names: dict[int, str] = {}  # ticket -> Flower's name of the message, "": none
+        self._ends: dict[int, float] = {}  # ticket -> when nobody waits for its answer any more
         self._tickets = 0
         self._nodes: tuple[float, list[str]] = (-_NODES_S, [])
 
@@ -74,6 +75,7 @@ class FlowerCarrier:
             self._sent()
         name = self._asked(b"P" + _POST.pack(int(node), max(seconds, 1.0)) + data)
         self._names[self._tickets] = name.decode()
+        self._ends[self._tickets] = time.monotonic() + seconds
         return self._tickets
 
     def collect(self, tickets: Collection[int], seconds: float) -> dict[int, bytes | None]:
@@ -101,8 +103,12 @@ class FlowerCarrier:
             index = json.loads(self._asked(b"G" + json.dumps(sorted(wanted)).encode()))
             for name, there in index.items():
                 here[wanted[name]] = self._received() if there else None
+        # Flower goes on waiting for an answer of which it has a part, even if the rest cannot come.
+        now = time.monotonic()
+        here |= {t: None for t in wanted.values() if t not in here and self._ends[t] <= now}
         for ticket in here:
             self._names.pop(ticket, None)
+            self._ends.pop(ticket, None)
         return here
 
     def _asked(self, request: bytes) -> bytes:

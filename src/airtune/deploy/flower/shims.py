@@ -16,6 +16,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from airtune.deploy.flower.pulls import Pulls
 from airtune.federation import frames
 
 MOST_BYTES = 1 << 31
@@ -46,18 +47,19 @@ def server_app() -> ServerApp:
     def relay(grid: Grid, context: Context) -> None:
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(str(context.run_config["socket"]))
+            pulls = Pulls(lambda name: list(grid.pull_messages([name])))
             while True:
                 asked = frames.receive(server, MOST_BYTES)
                 verb, rest = asked[:1], asked[1:]
                 if verb == b"E":
                     return
-                for frame in _done(grid, verb, rest):
+                for frame in _done(grid, pulls, verb, rest):
                     frames.send(server, frame)
 
     return app
 
 
-def _done(grid: Grid, verb: bytes, rest: bytes) -> list[bytes]:
+def _done(grid: Grid, pulls: Pulls[Message], verb: bytes, rest: bytes) -> list[bytes]:
     """Return the frames that answer one request of the serving process."""
     if verb == b"N":
         return [json.dumps([str(node) for node in grid.get_node_ids()]).encode()]
@@ -68,9 +70,8 @@ def _done(grid: Grid, verb: bytes, rest: bytes) -> list[bytes]:
         return [(name or "").encode()]
     if verb == b"G":
         answers: dict[str, bytes | None] = {}
-        for message in grid.pull_messages(json.loads(rest)):
-            found = None if message.has_error() else _unwrapped(message)
-            answers[message.metadata.reply_to_message_id] = found
+        for name, message in pulls.here(json.loads(rest)).items():
+            answers[name] = None if message.has_error() else _unwrapped(message)
         index = {name: answer is not None for name, answer in answers.items()}
         return [json.dumps(index).encode(), *(a for a in answers.values() if a is not None)]
     raise ValueError(f"the relay does not know {verb!r}")
