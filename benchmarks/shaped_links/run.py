@@ -27,8 +27,8 @@ DEADLINE_S = 25.0
 
 DENSE = {"name": "fedavg"}
 ADAPTIVE = {"name": "soft", "control": "none"}
-# Name, method, deadline, rounds, and rates that change after a round. Whoever cannot send everything
-# by a deadline is not asked to, so the dense case is judged by one and has none.
+# Name, method, deadline, rounds, and rates that change after a round. Who cannot send everything by
+# a deadline is not asked to, so the dense case is judged by one and has none.
 CASES: dict[str, tuple[dict[str, Any], float | None, int, dict[int, dict[int, float]]]] = {
     "dense": (DENSE, None, 8, {}),
     "adaptive": (ADAPTIVE, DEADLINE_S, 20, {}),

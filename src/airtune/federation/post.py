@@ -13,6 +13,7 @@ from airtune.federation.letters import MOST_BYTES, Letter, LetterError, answer, 
 
 C = TypeVar("C", bound=Content)
 Node = str
+GRACE_S = 30.0  # for answers that come too late, and still say how a link was
 
 
 class Carrier(Protocol):
@@ -101,7 +102,8 @@ class Post:
             self._sequence += 1
             letter = Letter(self.run, self._sequence, content, body)
             asked = time.monotonic()
-            waiting[self._carrier.post(node, write(letter), seconds)] = node, letter, asked
+            ticket = self._carrier.post(node, write(letter), seconds + GRACE_S)
+            waiting[ticket] = node, letter, asked
         end = time.monotonic() + seconds
         while waiting and (left := end - time.monotonic()) > 0:
             for ticket, data in self._carrier.collect(list(waiting), left).items():
