@@ -91,7 +91,12 @@ def _patience(experiment: Experiment, patience: Patience) -> Patience:
     cell = experiment.cell
     if not cell.measured or cell.deadline_s is None or cell.late == "wait":
         return patience
-    return replace(patience, round=min(cell.deadline_s, patience.answer))
+    if cell.deadline_s > patience.answer:
+        raise UserError(
+            f"--limit: {patience.answer:g} s are less than cell.deadline_s, {cell.deadline_s:g}, "
+            "for which uploads are planned; give as many or more."
+        )
+    return replace(patience, round=cell.deadline_s)
 
 
 def _with_versions(experiment: Experiment) -> Experiment:

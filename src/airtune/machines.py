@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from airtune.errors import UserError
 from airtune.terminal import File, Set, console, shown
+
+if TYPE_CHECKING:  # what it needs takes seconds to import
+    from airtune.experiment import Experiment
 
 keys = typer.Typer(help="Make and revoke the keys of a server and its devices.")
 Folder = Annotated[Path, typer.Argument(help="folder of keys", show_default=False)]
@@ -101,8 +104,8 @@ def serve(
     if links not in ("measured", "simulated"):
         raise UserError(f"--links: '{links}' is none of measured, simulated.")
     experiment = read_experiment(file, overrides)
-    if links == "measured" and not experiment.cell.ideal:
-        experiment = experiment.changed(["cell.measured=true"])
+    if not experiment.cell.ideal:
+        experiment = _on(experiment, links)
     from airtune import api
     from airtune.deploy.device import to_stderr
     from airtune.deploy.flower.engine import serving
@@ -180,6 +183,14 @@ def join(
     except KeyboardInterrupt:
         to_stderr("left; the same command joins again.")
         raise typer.Exit(130) from None
+
+
+def _on(experiment: Experiment, links: str) -> Experiment:
+    """Return the experiment on measured links, or on simulated ones."""
+    try:
+        return experiment.changed([f"cell.measured={str(links == 'measured').lower()}"])
+    except UserError as error:
+        raise UserError(f"{error} Or give --links simulated.") from error
 
 
 def _bytes(megabytes: float) -> int:

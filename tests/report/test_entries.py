@@ -44,4 +44,4 @@ def test_uploads_that_sent_nothing_are_no_points(make_view):
 
 def test_an_ideal_cell_has_no_snr_to_draw(make_view):
     view = with_k(make_view(rounds=1, clients=2), snr=[math.nan, math.nan])
-    assert "radio is off" in entries_chart(view).layout.annotations[0].text
+    assert "No SNR" in entries_chart(view).layout.annotations[0].text

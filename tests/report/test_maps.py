@@ -38,7 +38,7 @@ def test_hover_says_bits_and_seconds(make_view):
 
 def test_an_ideal_cell_says_that_the_radio_is_off(make_view):
     ideal = make_view(ideal=True, rounds=2)
-    assert "radio is off" in snr_map(ideal).layout.annotations[0].text
+    assert "No SNR" in snr_map(ideal).layout.annotations[0].text
     assert "Neither" in grant_map(ideal).layout.annotations[0].text
 
 

@@ -147,6 +147,7 @@ class Device:
             test_rows=self._test_rows,
             wanted=self._holdings.wanted,
             working=run == self._run,
+            heard=_heard(self._holdings.personal / run.hex() / "heard"),
             machine={"torch": version("torch"), "airtune": version("airtune")},
         )
 
@@ -227,10 +228,14 @@ def _lasting(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
+def _heard(path: Path) -> int:
+    """Return the largest number of a run's letters that was heard."""
+    return int(path.read_text(encoding="utf-8")) if path.exists() else 0
+
+
 def _is_new(path: Path, sequence: int) -> bool:
     """Return whether a run's letter comes after all that were heard, and note that it did."""
-    heard = int(path.read_text(encoding="utf-8")) if path.exists() else 0
-    if sequence <= heard:
+    if sequence <= _heard(path):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")

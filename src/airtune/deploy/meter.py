@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 BULK_BYTES = 4096
 _TAKE = 1 << 16
 _CONNECT_S = 20.0
+_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,13 @@ class Meter:
             line.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while self._listener.fileno() >= 0:
+            try:
                 near, _ = self._listener.accept()
-                threading.Thread(target=self._relay, args=(near,), daemon=True).start()
+            except OSError:  # closed; or a connection that was given up, or too many files
+                time.sleep(_PAUSE_S)
+                continue
+            threading.Thread(target=self._relay, args=(near,), daemon=True).start()
 
     def _relay(self, near: socket.socket) -> None:
         try:

@@ -32,7 +32,8 @@ class Presence(Content):
 
     ``wanted`` is the number that it was told to take among the clients. ``test_rows`` are those of
     a file of their own, None where some of ``rows`` are held out. ``working`` says whether it is
-    set up for the run that greets it: a device that was started again is not.
+    set up for the run that greets it: a device that was started again is not. ``heard`` is the
+    largest number of that run's letters that it heard.
     """
 
     device: Annotated[str, Field(min_length=1, max_length=200)]
@@ -40,6 +41,7 @@ class Presence(Content):
     test_rows: Annotated[int, Field(ge=0, lt=2**40)] | None = None
     wanted: Count | None = None
     working: bool = False
+    heard: Count = 0
     machine: dict[str, str] = {}
 
 

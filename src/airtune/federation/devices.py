@@ -56,9 +56,9 @@ class Devices:
         set_up: bool = True,
     ) -> dict[int, Answer | Silence]:
         """Ask clients, by default after setting up those that were started again."""
-        end = time.monotonic() + seconds
         self.roster.refresh(min(GREET_S, seconds))
-        found = self.post_to(questions, kind, max(end - time.monotonic(), 0.0))
+        end = time.monotonic() + seconds  # who is new is greeted at nobody's expense
+        found = self.post_to(questions, kind, seconds)
         unready = [c for c, each in found.items() if isinstance(each, Silence) and each.unready]
         left = end - time.monotonic()
         if unready and not set_up:

@@ -28,12 +28,13 @@ class MeasuredCell:
         self._up, self._down = Rates(clients), Rates(clients)
         self._rests = Rests(clients)
         self._engine = np.full(clients, np.nan)
+        self._last = np.zeros(clients, dtype=np.int64)  # rounds of the last reports
         self._exchanges: dict[int, tuple[int, float, bool]] = {}  # round, seconds, given up
         self._rows: list[LinkRow] = []
 
     def links(self, round: int) -> MeasuredLinks:
         """Return the links of a round."""
-        return measured_links(round, self._up, self._rests, self._engine)
+        return measured_links(round, self._up, self._rests, self._engine, self._last)
 
     def is_known(self, client: int) -> bool:
         """Return whether a client's uplink was measured."""
@@ -73,9 +74,10 @@ class MeasuredCell:
         return rows
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Go on from the ledger of an earlier part of the run."""
-        for values in rows:
-            row = as_row(values)
+        """Go on from the ledger of an earlier part of the run, and then from what came since."""
+        since, clients = self._rows, len(self._last)
+        self._up, self._down, self._rests = Rates(clients), Rates(clients), Rests(clients)
+        for row in [*map(as_row, rows), *since]:
             if isinstance(row, LinkRow):
                 self._see(row)
 
@@ -88,6 +90,8 @@ class MeasuredCell:
     def _see(self, row: LinkRow) -> None:
         rates = self._up if row.way == "up" else self._down
         rates.see(row.client, row.body_bits, row.bits, row.seconds)
+        if row.way == "up":
+            self._last[row.client] = max(self._last[row.client], row.round)
         if row.rest_seconds is not None:
             self._rests.see(row.client, row.rest_seconds, row.rest_at_least)
 

@@ -13,7 +13,7 @@ from airtune.federation.letters import MOST_BYTES, Letter, LetterError, answer, 
 
 C = TypeVar("C", bound=Content)
 Node = str
-GRACE_S = 30.0  # for answers that come too late, and still say how a link was
+GRACE_S = 60.0  # for answers that come too late, and still say how a link was
 
 
 class Carrier(Protocol):
@@ -81,6 +81,10 @@ class Post:
         self._sequence = time.time_ns()
         self._aside = aside
         self._owed: dict[Node, tuple[int, Letter]] = {}  # who has not answered what, ticket first
+
+    def start_above(self, sequence: int) -> None:
+        """Go on above a number that was heard: a server's clock may have been set back."""
+        self._sequence = max(self._sequence, sequence)
 
     def nodes(self) -> Collection[Node]:
         """Return who can be reached now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +62,11 @@ class Remote:
         """Which device is which client."""
         return self._devices.roster
 
+    @property
+    def _limit(self) -> float:
+        """Seconds for an exchange of a round."""
+        return self._patience.round or self._patience.answer
+
     def gather(self) -> None:
         """Wait for the devices; raise UserError if they do not come."""
         self.roster.gather(self._patience.devices, min(GREET_S, self._patience.devices))
@@ -104,11 +108,8 @@ class Remote:
             own = None if boxes is None else boxes[order.client]
             task = Task.of(order, self._settled, own)
             questions[order.client] = task, (own or b"") + order.message
-        limit = self._patience.round or self._patience.answer
-        began = time.monotonic()
         # A device that was started again could not mask: what it had for that is gone.
-        found = self._devices.ask(questions, Done, limit, set_up=boxes is None)
-        waited = time.monotonic() - began
+        found = self._devices.ask(questions, Done, self._limit, set_up=boxes is None)
         replies = []
         for order in orders:
             each = found[order.client]
@@ -116,6 +117,7 @@ class Remote:
                 replies.append(each.content.reply(order.client, each.body, each.seconds))
             else:
                 reply = Reply(order.client, None, None, 0, each.reason, fate=fate(each))
+                waited = self._limit if each.late and not each.busy else 0.0
                 replies.append(replace(reply, took=Took(waited, 0.0)))
         self._report(found)
         return replies
@@ -145,7 +147,7 @@ class Remote:
         With ``set_up`` devices that were started again take part, else they are silent.
         """
         return self._devices.ask(
-            dict.fromkeys(clients, (step, message)), SumAnswer, self._patience.answer, set_up
+            dict.fromkeys(clients, (step, message)), SumAnswer, self._limit, set_up
         )
 
     def scores(self, clients: Sequence[int], round: int, broadcast: bytes) -> Personal:
@@ -185,8 +187,7 @@ class Remote:
             if isinstance(each, Answer):
                 cell.took(client, self._round, each.seconds)
             elif not each.busy:
-                limit = self._patience.round or self._patience.answer
-                cell.gave_up(client, self._round, limit)
+                cell.gave_up(client, self._round, self._limit)
 
 
 def fate(silence: Silence) -> Fate:

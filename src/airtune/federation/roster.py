@@ -14,6 +14,8 @@ from airtune.federation.contents import Greeting, Presence, Ready
 from airtune.federation.post import Answer, Node, Post
 
 _FILE = "devices.json"
+_PASSING = {"machine", "working", "heard"}  # of a presence, not of a device
+_MUTE_S = 120.0
 
 
 class Roster:
@@ -28,6 +30,7 @@ class Roster:
         self._known: list[Presence] = []  # by client, once the run has begun
         self.ready: dict[int, Ready] = {}  # what each said when it was set up
         self._greeted: dict[Node, Presence] = {}
+        self._mute: dict[Node, float] = {}  # who did not answer, until when it is left alone
 
     @property
     def members(self) -> list[Presence]:
@@ -61,15 +64,19 @@ class Roster:
 
     def refresh(self, greet_s: float) -> None:
         """Greet the nodes that are new, forget those that are gone."""
-        nodes = set(self._post.nodes())
+        nodes, now = set(self._post.nodes()), time.monotonic()
         self._greeted = {n: presence for n, presence in self._greeted.items() if n in nodes}
-        new = {node: (Greeting(), b"") for node in sorted(nodes - self._greeted.keys())}
+        mute = {node for node, until in self._mute.items() if now < until}
+        new = {node: (Greeting(), b"") for node in sorted(nodes - self._greeted.keys() - mute)}
         if not new:
             return
         for node, found in self._post.ask(new, Presence, greet_s).items():
             if isinstance(found, Answer):
                 self._greeted[node] = found.content
+                self._post.start_above(found.content.heard)
                 self._check(found.content)
+            elif found.late:
+                self._mute[node] = time.monotonic() + _MUTE_S
 
     def node(self, client: int) -> Node | None:
         """Return where a client's device is reached, None if it is not there."""
@@ -84,7 +91,7 @@ class Roster:
         folder.mkdir(parents=True, exist_ok=True)
         saved = {
             "run": self._post.run.hex(),
-            "devices": [each.model_dump(exclude={"machine", "working"}) for each in self._known],
+            "devices": [each.model_dump(exclude=_PASSING) for each in self._known],
             "ready": [self.ready[client].model_dump() for client in range(len(self._known))],
         }
         text = json.dumps(saved, indent=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from airtune.radio.cell import Links
-from airtune.radio.units import Bools, Floats
+from airtune.radio.units import Bools, Floats, Ints
 
 GAIN = 0.3  # weight of the newest observation
 _FIRST = 0.2  # standard deviation that one observation alone is taken to have, relative
@@ -26,7 +26,7 @@ class MeasuredLinks(Links):
     the seconds of an exchange besides the upload: the way down, computing, and what the engine
     between the machines takes; ``rest_deviation_s`` their standard deviation. The fields of
     ``Links`` order clients by their rates, and say nothing else. ``computing_in_rest`` is false
-    where no exchange was seen that computed.
+    where no exchange was seen that computed. ``age`` are rounds since a link was measured last.
     """
 
     rate_bps: Floats
@@ -35,6 +35,7 @@ class MeasuredLinks(Links):
     rest_s: Floats
     rest_deviation_s: Floats
     computing_in_rest: Bools
+    age: Ints
 
 
 class Tracked:
@@ -125,11 +126,18 @@ class Rests:
         return self._seconds.deviation
 
 
-def measured_links(round: int, rates: Rates, rests: Rests, engine_s: Floats) -> MeasuredLinks:
-    """Return a round's links by what is known now; ``engine_s`` are idle exchanges, [clients]."""
+def measured_links(
+    round: int, rates: Rates, rests: Rests, engine_s: Floats, last: Ints
+) -> MeasuredLinks:
+    """Return a round's links by what is known now.
+
+    ``engine_s`` are seconds of idle exchanges, ``last`` the rounds of the last measurements, both
+    [clients].
+    """
     rate = rates.rate_bps
     seen = np.isfinite(rests.seconds)
-    order, none = np.nan_to_num(rate, nan=0.0), np.zeros_like(rate)
+    # Who was never measured comes first where clients are ordered: it may be the fastest.
+    order, none = np.nan_to_num(rate, nan=np.inf), np.zeros_like(rate)
     flags = none > 0.0
     return MeasuredLinks(
         round=round,
@@ -148,4 +156,5 @@ def measured_links(round: int, rates: Rates, rests: Rests, engine_s: Floats) -> 
         rest_s=np.where(seen, rests.seconds, engine_s),
         rest_deviation_s=np.where(seen, rests.deviation, _VAGUE * engine_s),
         computing_in_rest=seen,
+        age=round - last,
     )

@@ -25,7 +25,7 @@ def entries_chart(view: RunView) -> go.Figure:
     rows = view.uploads.assign(snr_db=snr, k=floats(view.uploads, "k"))
     rows = rows[rows["snr_db"].notna() & rows["k"].notna()]
     if rows.empty:
-        return note(title, "The radio is off (ideal cell): every upload had all it wanted.")
+        return note(title, "No SNR: the cell is ideal, or links were measured as rates.")
     panel = figure(title, 320)
     panel.add_trace(
         go.Scatter(

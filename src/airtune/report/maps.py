@@ -71,7 +71,7 @@ def snr_map(view: RunView) -> go.Figure:
     if not floats(view.uploads, "bits").any():
         return note(title, "Nobody transmitted, so there is no SNR.")
     if values.isna().all():
-        return note(title, "The radio is off (ideal cell): there is no SNR.")
+        return note(title, "No SNR: the cell is ideal, or links were measured as rates.")
     return measure_map(view, title, values, "Cividis", " dB")
 
 

@@ -13,6 +13,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +89,8 @@ def ours(side: Side) -> Callable[..., Any]:
 
         from airtune.deploy.flower.shims import server_app
 
+        _look_often()
+
         def relay(grid: Any, context: Any, **theirs: Any) -> Any:
             del theirs
             try:
@@ -102,6 +105,15 @@ def ours(side: Side) -> Callable[..., Any]:
     from airtune.deploy.flower.shims import client_app
 
     return lambda **theirs: lambda *fab: client_app()
+
+
+def _look_often() -> None:
+    """Let Flower look for the rest of an answer twice a second, not after up to ten seconds."""
+    from flwr.superlink.grid import http_grid
+
+    http_grid.pull_objects = partial(
+        http_grid.pull_objects, max_tries_per_object=None, initial_backoff=0.25, backoff_cap=0.5
+    )
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Answers as they come, fetched for each message apart.
 
-Flower's grid hands over an answer once all of it is there, and until then waits within its call, for
-up to two hours, for a device that has announced an answer and is slow to send it, or never does.
-Asked for many answers at once, it would make all wait for that one.
+Flower's grid hands over an answer once all of it is there, and until then waits within its call,
+for up to two hours, for a device that has announced an answer and is slow to send it, or never
+does. Asked for many answers at once, it would make all wait for that one.
 """
 
 from __future__ import annotations
