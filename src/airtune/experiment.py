@@ -139,10 +139,10 @@ class Experiment(Config):
                 f"security.secure_sum: the sum of {asked} clients shows each what the others sent; "
                 "ask at least 3 a round"
             )
-        if not asked / 2 < needed <= asked:
+        if not max(asked / 2, 2) < needed <= asked:
             raise ValueError(
                 f"security.threshold: it is {needed}, and of {asked} clients asked in a round more "
-                "than half have to stay, and no more than there are"
+                "than half have to stay, at least 3, and no more than there are"
             )
 
     def result_keys(self) -> dict[str, Any]:

@@ -12,16 +12,18 @@ import torch
 from airtune.api import export
 from airtune.build import build, session
 from airtune.deploy import sockets
-from airtune.deploy.device import Device, Holdings
+from airtune.deploy.device import Device, Holdings, to_stderr
 from airtune.deploy.halves import build_server
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation import checkpoint, ledger, letters
-from airtune.federation.contents import Done, Greeting, Presence, Problem, Question, Task
+from airtune.federation.contents import Done, Greeting, Presence, Problem, Question, Start, Task
 from airtune.federation.devices import Patience
 from airtune.federation.interface import Order
 from airtune.federation.letters import Letter
+from airtune.federation.post import Silence
 from airtune.federation.remote import Remote
+from airtune.federation.roster import Roster
 from airtune.federation.round_states import RoundStates
 from airtune.federation.session import Session
 from airtune.radio.grant import Grant
@@ -237,6 +239,39 @@ def test_a_letter_that_was_heard_before_is_refused_even_after_a_restart(three, t
 
 def _order():
     return Order(0, 1, b"payload", Grant(0, 1e9, 0.2, 1e6, 1e6))
+
+
+def test_a_run_that_masks_cannot_be_made_to_stop(tmp_path):
+    rows, said = tmp_path / "rows.csv", []
+    rows.write_text("text,label\na,b\n")
+    device = Device(Holdings(str(rows), personal=tmp_path / "own"), said.append)
+    facts = {"client": 0, "examples": [1], "task": "causal", "classes": [], "width": 1}
+    for sequence, experiment in enumerate(({"security": {"secure_sum": True}}, {}), 1):
+        start = Start(experiment=experiment, **facts)
+        device.answer(letters.write(Letter(bytes(16), sequence, start)))
+    assert said[-1] == "this run masked its uploads, and does not any more."
+
+
+def test_who_does_not_answer_a_greeting_is_left_alone_for_a_while():
+    class Mute:
+        asked = 0
+
+        def nodes(self):
+            return ["a"]
+
+        def ask(self, questions, kind, seconds):
+            Mute.asked += 1
+            return {node: Silence("no answer", late=True) for node in questions}
+
+    roster = Roster(Mute(), 1, lambda sentence: None)
+    for _ in range(3):
+        roster.refresh(0.1)
+    assert Mute.asked == 1
+
+
+def test_what_a_device_says_writes_no_lines_of_its_own(capsys):
+    to_stderr("device 7: bad\nairtune: all is well\x1b[2K")
+    assert capsys.readouterr().err == "airtune: device 7: bad?airtune: all is well?[2K\n"
 
 
 def test_a_device_is_known_by_its_folder_and_says_what_it_has(three, tmp_path):

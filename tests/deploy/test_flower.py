@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from airtune.deploy.flower.apps import write_app
 from airtune.deploy.flower.carrier import FlowerCarrier
 from airtune.deploy.flower.processes import check_port, environment
-from airtune.deploy.flower.shims import client_app, server_app
+from airtune.deploy.flower.shims import _wrapped, client_app, server_app
 from airtune.deploy.sockets import listen
 from airtune.errors import UserError
 
@@ -91,6 +91,42 @@ def test_letters_go_through_flower_as_they_are_and_a_dead_device_is_told(flower)
     while len(found) < 2:
         found |= flower.collect([t for t in tickets if t not in found], 5.0)
     assert found == {tickets[0]: data[::-1], tickets[1]: None}
+
+
+def test_what_holds_no_letter_is_no_answer_and_the_run_goes_on(flower, monkeypatch):
+    alive, _ = flower.nodes()
+    plain = OneProcess.pull_messages
+
+    def empty(self, names):
+        return [Message(RecordDict(), reply_to=answer) for answer in plain(self, names)]
+
+    def of_their_question(self, names):
+        found = empty(self, names)
+        for answer, name in zip(found, names, strict=True):
+            answer.metadata.__dict__["_reply_to_message_id"] = name
+        return found
+
+    monkeypatch.setattr(OneProcess, "pull_messages", of_their_question)
+    ticket = flower.post(alive, b"ab", 9.0)
+    assert flower.collect([ticket], 5.0) == {ticket: None}
+    monkeypatch.setattr(OneProcess, "pull_messages", plain)
+    ticket = flower.post(alive, b"ab", 9.0)
+    assert flower.collect([ticket], 5.0) == {ticket: b"ba"}
+
+
+def test_what_answers_no_question_of_ours_is_nobodys_answer(flower, monkeypatch):
+    alive, _ = flower.nodes()
+    plain = OneProcess.pull_messages
+
+    def with_another(self, names):
+        (answer,) = plain(self, names)
+        forged = Message(_wrapped(b"forged"), reply_to=answer)
+        assert forged.metadata.reply_to_message_id not in names
+        return [forged, answer]
+
+    monkeypatch.setattr(OneProcess, "pull_messages", with_another)
+    ticket = flower.post(alive, b"ab", 9.0)
+    assert flower.collect([ticket], 5.0) == {ticket: b"ba"}
 
 
 def test_nothing_is_asked_for_twice_and_waiting_ends(flower):

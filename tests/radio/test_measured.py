@@ -14,21 +14,21 @@ from airtune.scheduling.allocate import allocate
 FIRST = 0.2
 
 
-def weighted(values):
+def weighted(values, sizes):
     """Mean and variance of values whose weights fall by 1 - GAIN with age, all of them at once."""
-    ages = np.arange(len(values))[::-1]
-    weights = GAIN * (1.0 - GAIN) ** ages
-    weights[0] /= GAIN  # the first one stands for all before it
+    weights = sizes * (1.0 - GAIN) ** np.arange(len(values))[::-1]
+    weights /= weights.sum()
     mean = weights @ values
     return mean, weights @ (values - mean) ** 2 + weights[0] * FIRST**2
 
 
 def test_mean_and_variance_are_those_of_weights_that_fall_with_age():
-    values = np.random.default_rng(3).normal(5.0, 1.0, 12)
+    draw = np.random.default_rng(3)
+    values, sizes = draw.normal(5.0, 1.0, 12), draw.uniform(1.0, 20.0, 12)
     tracked = Tracked(2, FIRST, 1e-9, relative=False)
-    for value in values:
-        tracked.see(1, value)
-    mean, variance = weighted(values)
+    for value, size in zip(values, sizes, strict=True):
+        tracked.see(1, value, size)
+    mean, variance = weighted(values, sizes)
     assert tracked.mean[1] == pytest.approx(mean, rel=1e-12)
     assert tracked.deviation[1] == pytest.approx(math.sqrt(variance), rel=1e-12)
     assert np.isnan(tracked.mean[0])
@@ -68,7 +68,7 @@ def test_of_an_exchange_that_was_given_up_only_more_than_is_known_counts():
     rests.see(0, 4.0, at_least=True)
     assert rests.seconds[0] == 10.0
     rests.see(0, 20.0, at_least=True)
-    assert rests.seconds[0] == pytest.approx(10.0 + GAIN * 10.0)
+    assert rests.seconds[0] == pytest.approx((0.7 * 10.0 + 20.0) / 1.7)
 
 
 @pytest.fixture

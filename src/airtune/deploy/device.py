@@ -155,6 +155,7 @@ class Device:
         if letter.run == self._run and self._own and self._started == (start, letter.body):
             return self._own.ready  # the server was started again, this device was not
         self._run, self._own = NO_RUN, None
+        self._stay_masked(start, folder / "masked")
         if start.client >= len(start.examples):
             raise LetterError(f"there is no client {start.client} of {len(start.examples)}.")
         experiment = self._experiment(start)
@@ -165,6 +166,16 @@ class Device:
         self._run, self._started = letter.run, (start, letter.body)
         self._say(f"client {start.client} of '{experiment.name}' ({experiment.method.name})")
         return self._own.ready
+
+    def _stay_masked(self, start: Start, note: Path) -> None:
+        """Refuse to unmask what a run promised to mask."""
+        security = start.experiment.get("security")
+        masked = isinstance(security, dict) and bool(security.get("secure_sum"))
+        if note.exists() and not masked:
+            raise LetterError("this run masked its uploads, and does not any more.")
+        if masked:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.touch()
 
     def _experiment(self, start: Start) -> Experiment:
         values = dict(start.experiment)
@@ -217,8 +228,9 @@ def machine_of(device: str) -> MachineConfig:
 
 
 def to_stderr(sentence: str) -> None:
-    """Say something in a log of lines."""
-    print(f"airtune: {sentence}", file=sys.stderr, flush=True)
+    """Say something in a log of lines; what others say must not write lines of its own."""
+    shown = "".join(each if each.isprintable() else "?" for each in sentence)
+    print(f"airtune: {shown}", file=sys.stderr, flush=True)
 
 
 def _lasting(path: Path) -> str:

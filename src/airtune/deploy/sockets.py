@@ -18,16 +18,32 @@ MOST_BYTES = 1 << 31
 
 
 def listen(path: Path, answer: Callable[[bytes], bytes], most_bytes: int = MOST_BYTES) -> None:
-    """Answer letters for ever, one connection after another; only this user can connect."""
+    """Answer letters at ``path`` for ever; only this user can connect."""
+    answering(listener(path), answer, most_bytes)
+
+
+def listener(path: Path) -> socket.socket:
+    """Return a socket that listens at ``path``; raise OSError where that cannot be."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
-    with socket.socket(socket.AF_UNIX) as server:
-        before = os.umask(0o177)
-        try:
-            server.bind(str(path))
-        finally:
-            os.umask(before)
-        server.listen(8)
+    server = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        server.bind(str(path))
+    except OSError:
+        server.close()
+        raise
+    finally:
+        os.umask(before)
+    server.listen(8)
+    return server
+
+
+def answering(
+    server: socket.socket, answer: Callable[[bytes], bytes], most_bytes: int = MOST_BYTES
+) -> None:
+    """Answer letters for ever, one connection after another."""
+    with server:
         while True:
             connection, _ = server.accept()
             with connection:

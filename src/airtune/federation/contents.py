@@ -37,8 +37,8 @@ class Presence(Content):
     """
 
     device: Annotated[str, Field(min_length=1, max_length=200)]
-    rows: Annotated[int, Field(ge=1, lt=2**40)]
-    test_rows: Annotated[int, Field(ge=0, lt=2**40)] | None = None
+    rows: Annotated[int, Field(ge=1, lt=2**27)]
+    test_rows: Annotated[int, Field(ge=0, lt=2**27)] | None = None
     wanted: Count | None = None
     working: bool = False
     heard: Count = 0

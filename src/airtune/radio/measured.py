@@ -9,7 +9,7 @@ import numpy as np
 from airtune.radio.cell import Links
 from airtune.radio.units import Bools, Floats, Ints
 
-GAIN = 0.3  # weight of the newest observation
+GAIN = 0.3  # weight of the newest of many observations of one size
 _FIRST = 0.2  # standard deviation that one observation alone is taken to have, relative
 _VAGUE = 0.25  # that of a delay seen once, relative
 _LEAST = 0.02  # and the least that many have: no link is as steady as its measures
@@ -41,10 +41,11 @@ class MeasuredLinks(Links):
 class Tracked:
     """Exponentially weighted mean and variance of what is observed of each client.
 
-    ``m <- m + g d``, ``v <- (1 - g)(v + g d^2)`` with ``d = x - m`` (the usual recursion of both),
-    the first observation being the mean. With ``beyond`` an observation that far from the mean
-    and more than 3 standard deviations begins anew (ours): links change at once, when somebody
-    else's traffic begins or a device moves to another network.
+    ``W <- (1 - g) W + w``, ``m <- m + w/W d``, ``v <- (1 - w/W)(v + w/W d^2)`` with ``d = x - m``,
+    w the size of an observation (the usual recursion with weights): a short message says less than
+    a long one. With ``beyond`` an observation that far from the mean and more than 3 standard
+    deviations begins anew (ours): links change at once, when somebody else's traffic begins or a
+    device moves to another network.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Tracked:
         """``first`` and ``least`` are standard deviations; ``relative``: times the mean."""
         self.mean = np.full(clients, np.nan)
         self._variance = np.full(clients, np.nan)
+        self._weight = np.zeros(clients)
         self._first, self._least, self._relative, self._beyond = first, least, relative, beyond
 
     @property
@@ -60,22 +62,25 @@ class Tracked:
         """Standard deviations, [clients]."""
         return np.sqrt(np.maximum(self._variance, self._unit() * self._least**2))
 
-    def see(self, client: int, value: float) -> None:
+    def see(self, client: int, value: float, size: float = 1.0) -> None:
         """Take an observation."""
         away = value - self.mean[client]
         if np.isnan(away) or abs(away) > max(self._beyond, _BEYOND * self.deviation[client]):
             self.mean[client] = value
             self._variance[client] = self._unit()[client] * self._first**2
+            self._weight[client] = size
             return
-        self.mean[client] += GAIN * away
-        self._variance[client] = (1.0 - GAIN) * (self._variance[client] + GAIN * away**2)
+        self._weight[client] = (1.0 - GAIN) * self._weight[client] + size
+        gain = size / self._weight[client]
+        self.mean[client] += gain * away
+        self._variance[client] = (1.0 - gain) * (self._variance[client] + gain * away**2)
 
     def _unit(self) -> Floats:
         return self.mean**2 if self._relative else np.ones_like(self.mean)
 
 
 class Rates:
-    """Each client's rate one way: exponentially weighted in its logarithm."""
+    """Each client's rate one way: exponentially weighted in its logarithm, and by bits."""
 
     def __init__(self, clients: int) -> None:
         self._log = Tracked(clients, _FIRST, _LEAST, relative=False, beyond=float(_CHANGED))
@@ -84,7 +89,7 @@ class Rates:
     def see(self, client: int, payload_bits: int, bits: int, seconds: float) -> None:
         """Take a message: its payload, and what moved in how many seconds for it."""
         if bits > 0 and seconds > 0.0:
-            self._log.see(client, float(np.log(bits / seconds)))
+            self._log.see(client, float(np.log(bits / seconds)), float(bits))
             self._extra.see(client, float(max(bits - payload_bits, 0)))
 
     @property

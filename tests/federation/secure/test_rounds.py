@@ -248,6 +248,10 @@ def test_a_plugged_in_aggregate_has_to_say_that_a_sum_is_enough():
         ({"method": {"name": "fedavg", "value_type": "float16"}}, r"^method\.value_type: numbers"),
         ({"clients": {"count": 2}}, r"^security\.secure_sum: the sum of 2 clients"),
         ({"security": SECURE | {"threshold": 5}}, r"^security\.threshold: it is 5, and of 10"),
+        (
+            {"clients": {"count": 3}, "security": SECURE | {"threshold": 2}},
+            r"^security\.threshold: it is 2, and of 3 .* at least 3",
+        ),
         ({"security": SECURE | {"threshold": 11}}, r"^security\.threshold: it is 11, and of 10"),
         ({"security": SECURE | {"clip": 0}}, r"^security\.clip: input should be greater than 0"),
     ],

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Side = Literal["server", "client"]
+RUN_SOCKET = "AIRTUNE_RUN_SOCKET"
 _END_S = 15.0  # to tell the SuperLink that the run is over
 
 # Where Flower's programs take up the code of an app.
@@ -69,15 +70,19 @@ def write_app(folder: Path) -> Path:
     return folder
 
 
-def write_programs(folder: Path, side: Side) -> Path:
-    """Write all that Flower may start on this side of a run, for PATH."""
+def write_programs(folder: Path, side: Side, run: Path | None = None) -> Path:
+    """Write all that Flower may start on this side of a run, for PATH.
+
+    ``run`` is the socket that the server's app connects to, whatever a run's settings say.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     python = shlex.quote(sys.executable)
     executor = shlex.quote(str(Path(sys.executable).parent / "flower-superexec"))
     app = f"{python} -m airtune.deploy.flower.apps {side}"
     for name, command in (("flower-superexec", executor), (f"flwr-{side}app", app)):
         path = folder / name
-        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+        told = "" if run is None else f"export {RUN_SOCKET}={shlex.quote(str(run))}\n"
+        path.write_text(f'#!/bin/sh\n{told}exec {command} "$@"\n', encoding="utf-8")
         path.chmod(0o700)
     return folder
 
@@ -94,7 +99,8 @@ def ours(side: Side) -> Callable[..., Any]:
         def relay(grid: Any, context: Any, **theirs: Any) -> Any:
             del theirs
             try:
-                return run(grid, context, "", loaded_server_app=server_app())
+                app = server_app(os.environ.get(RUN_SOCKET))
+                return run(grid, context, "", loaded_server_app=app)
             finally:
                 # Flower's calls that still wait for an answer would keep the process alive.
                 last = threading.Timer(_END_S, os._exit, (0,))

@@ -57,9 +57,9 @@ def serving(
             front = Front(host, port, tls, link.port, most_bytes, members.known, say)
             stack.callback(front.end)
             sent = front.sent
-        carrier = FlowerCarrier(home / "run.sock", link.program.why, members.update, sent)
+        carrier = FlowerCarrier(link.socket, link.program.why, members.update, sent)
         stack.callback(carrier.close)
-        link.run(home / "run.sock")
+        link.run()
         carrier.wait(_APP_S)
         yield carrier
 
@@ -124,10 +124,14 @@ def trial(devices: Sequence[Path]) -> Iterator[FlowerCarrier]:
 
 
 def listening(path: Path, answer: Callable[[bytes], bytes]) -> None:
-    """Answer letters on a socket in a thread."""
-    from airtune.deploy.sockets import listen
+    """Answer letters on a socket in a thread; raise UserError for a path that cannot be one."""
+    from airtune.deploy.sockets import answering, listener
 
-    threading.Thread(target=listen, args=(path, answer), daemon=True).start()
+    try:
+        server = listener(path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be a socket ({error}); set TMPDIR shorter.") from error
+    threading.Thread(target=answering, args=(server, answer), daemon=True).start()
 
 
 def _check_key(key: Path | None) -> None:
@@ -146,6 +150,7 @@ class Members:
         self._link, self._folder, self._say = link, folder, say
         self._nodes: dict[str, str] = {}
         self._keys: dict[bytes, str] = {}
+        self._refused: set[str] = set()
 
     def known(self) -> dict[bytes, str]:
         """Return the names of devices by their keys."""
@@ -158,14 +163,20 @@ class Members:
         from airtune.deploy.flower.front import pem
 
         files = {file.stem: file for file in keys.registered(self._folder)}
-        if files.keys() == self._nodes.keys():
+        if files.keys() == self._nodes.keys() | (self._refused & files.keys()):
             return
+        self._keys = {key: name for key, name in self._keys.items() if name in files}
         for name in self._nodes.keys() - files.keys():
             self._link.unregister(self._nodes.pop(name))
             self._say(f"the key of {name} was revoked; it takes part no longer")
-        for name in files.keys() - self._nodes.keys():
-            self._nodes[name] = self._link.register(files[name])
-        self._keys = {pem(file): name for name, file in files.items()}
+        for name in sorted(files.keys() - self._nodes.keys() - self._refused):
+            try:
+                key = pem(files[name])
+                self._nodes[name] = self._link.register(files[name])
+                self._keys[key] = name
+            except (UserError, OSError, ValueError) as error:  # a run goes on without it
+                self._refused.add(name)
+                self._say(f"the key of {name} is not taken: {error}")
 
 
 def _tls(folder: Path) -> Tls:

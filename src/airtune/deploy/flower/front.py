@@ -35,6 +35,7 @@ PUBLIC_KEY, SIGNATURE, SIGNED = "flwr-public-key", "flwr-signature", "flwr-times
 _SMALL = 1 << 16  # bytes of a request whose sender is not known
 _LARGE = 8 << 20  # Flower cuts letters into pieces of 5 MiB
 _AROUND = 1 << 20  # what Flower adds to a letter
+_IDLE_S = 30
 _PIECE_S, _ANSWER_S, _START_S = 60.0, 120.0, 20.0
 _AT_ONCE = 512  # connections
 _HOP = {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"content-length"}
@@ -74,6 +75,8 @@ class Front:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self,
+                http="h11",  # which bounds headers
+                timeout_keep_alive=_IDLE_S,
                 host=host,
                 port=port,
                 ssl_keyfile=str(tls.key),

@@ -21,6 +21,7 @@ from airtune.deploy.flower.apps import Side, write_app, write_programs
 from airtune.errors import UserError
 
 _OWN = "127.0.0.1"
+RUN_SOCKET = "run.sock"  # beside a SuperLink: where its run's app finds the serving process
 _LINK_S = 60.0
 _TELL_S = 60.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -60,7 +61,8 @@ class Program:
         With a ``side`` it runs our app there and no other; without, what any run brings along.
         """
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        own = None if side is None else write_programs(home / "programs", side)
+        run = home / RUN_SOCKET if side == "server" else None
+        own = None if side is None else write_programs(home / "programs", side, run)
         self.name, self.log = name, home / f"{name}.log"
         with self.log.open("ab") as log:
             self._begin = log.tell()
@@ -101,7 +103,7 @@ class SuperLink:
         clear. Raises UserError if it does not start.
         """
         check_port(_OWN, port)
-        self._home, self.port = home, port
+        self._home, self.port, self.socket = home, port, home / RUN_SOCKET
         arguments = [
             "--host",
             _OWN,
@@ -125,9 +127,9 @@ class SuperLink:
                 raise UserError(f"Flower's SuperLink did not start: {self.program.why()}")
             time.sleep(0.1)
 
-    def run(self, carrier: Path) -> None:
-        """Submit the app whose ServerApp connects to ``carrier``; raise UserError if refused."""
-        self.submit(write_app(self._home / "app"), carrier)
+    def run(self) -> None:
+        """Submit the app whose ServerApp connects to ``socket``; raise UserError if refused."""
+        self.submit(write_app(self._home / "app"), self.socket)
 
     def submit(self, app: Path, socket: Path) -> None:
         """Submit an app whose setting ``socket`` is this path; raise UserError if refused."""

@@ -12,6 +12,7 @@ import socket
 import struct
 from typing import Any
 
+import httpx
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -39,14 +40,17 @@ def client_app() -> ClientApp:
     return app
 
 
-def server_app() -> ServerApp:
-    """Return the app of the server: it does what the serving process asks for, until that ends."""
+def server_app(path: str | None = None) -> ServerApp:
+    """Return the app of the server: it does what the serving process asks for, until that ends.
+
+    That listens at ``path``; without one, where the run's setting ``socket`` says.
+    """
     app = ServerApp()
 
     @app.main()
     def relay(grid: Grid, context: Context) -> None:
         with socket.socket(socket.AF_UNIX) as server:
-            server.connect(str(context.run_config["socket"]))
+            server.connect(path or str(context.run_config["socket"]))
             pulls = Pulls(lambda name: _answers(grid, name))
             while True:
                 asked = frames.receive(server, MOST_BYTES)
@@ -85,7 +89,9 @@ def _answers(grid: Grid, name: str) -> list[Message | None]:
     """
     try:
         found = list(grid.pull_messages([name]))
-    except (ValueError, TypeError, KeyError):
+    except httpx.HTTPError:
+        raise  # the SuperLink is gone
+    except Exception:
         return [None]
     return [each for each in found if each.metadata.reply_to_message_id == name]
 
