@@ -173,12 +173,13 @@ def join(
     meter = Meter(host.strip("[]"), int(port))
     try:
         joined(
-            meter,
+            server,
             Device(holdings, to_stderr, meter).answer,
             None if ca is None else ca.resolve(),
             None if key is None else key.resolve(),
             wait,
             to_stderr,
+            meter,
         )
     except KeyboardInterrupt:
         to_stderr("left; the same command joins again.")

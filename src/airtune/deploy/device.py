@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from airtune.deploy.halves import OwnClient, build_client
+from airtune.deploy.kept import is_new, last_heard, lasting_name
 from airtune.deploy.meter import Meter
 from airtune.deploy.trips import Trips
 from airtune.errors import UserError
@@ -83,7 +84,7 @@ class Device:
         self._rows = count_rows(holdings.train, "--train")
         self._test_rows = None if test is None else count_rows(test, "--test")
         holdings.personal.mkdir(parents=True, exist_ok=True)
-        self._name = _lasting(holdings.personal / "device")
+        self._name = lasting_name(holdings.personal / "device")
         self._run = NO_RUN
         self._started: tuple[Start, bytes] | None = None
         self._own: OwnClient | None = None
@@ -122,7 +123,7 @@ class Device:
         if isinstance(content, Greeting):
             return self._presence(letter.run), b""
         folder = self._holdings.personal / letter.run.hex()
-        if not _is_new(folder / "heard", letter.sequence):
+        if not is_new(folder / "heard", letter.sequence):
             self._say(f"refused letter {letter.sequence}, which was heard before")
             return Problem(sentence="this letter was heard before."), b""
         if isinstance(content, Start):
@@ -147,7 +148,7 @@ class Device:
             test_rows=self._test_rows,
             wanted=self._holdings.wanted,
             working=run == self._run,
-            heard=_heard(self._holdings.personal / run.hex() / "heard"),
+            heard=last_heard(self._holdings.personal / run.hex() / "heard"),
             machine={"torch": version("torch"), "airtune": version("airtune")},
         )
 
@@ -231,26 +232,3 @@ def to_stderr(sentence: str) -> None:
     """Say something in a log of lines; what others say must not write lines of its own."""
     shown = "".join(each if each.isprintable() else "?" for each in sentence)
     print(f"airtune: {shown}", file=sys.stderr, flush=True)
-
-
-def _lasting(path: Path) -> str:
-    """Return the name in a file, made at random the first time."""
-    if not path.exists():
-        path.write_text(f"{secrets.token_hex(8)}\n", encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
-
-
-def _heard(path: Path) -> int:
-    """Return the largest number of a run's letters that was heard."""
-    return int(path.read_text(encoding="utf-8")) if path.exists() else 0
-
-
-def _is_new(path: Path, sequence: int) -> bool:
-    """Return whether a run's letter comes after all that were heard, and note that it did."""
-    if sequence <= _heard(path):
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(str(sequence), encoding="utf-8")
-    temporary.replace(path)
-    return True

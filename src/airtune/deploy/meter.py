@@ -59,7 +59,6 @@ class Meter:
         self._lock = threading.Lock()
         self._up, self._down = _Spans(), _Spans()
         self._lines: set[_Line] = set()
-        self.server = f"{host}:{port}"
         self.problem: str | None = None  # why the server cannot be reached, if it cannot
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])

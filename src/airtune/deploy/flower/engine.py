@@ -65,14 +65,17 @@ def serving(
 
 
 def join(
-    meter: Meter,
+    superlink: str,
     answer: Callable[[bytes], bytes],
     ca: Path | None,
     key: Path | None,
     wait_s: float,
     say: Callable[[str], None],
+    meter: Meter | None = None,
 ) -> None:
-    """Let a device answer letters that Flower brings through ``meter``, for as long as some come.
+    """Let a device answer letters that come by Flower, for as long as some come.
+
+    They come through ``meter``, where there is one.
 
     A SuperNode that ends is started again: the server may not be there yet, not know the key yet,
     or have been started again itself. Raises UserError with Flower's reason after ``wait_s``
@@ -93,19 +96,20 @@ def join(
         told = ""
         while True:
             _check_key(key)
-            link = f"127.0.0.1:{meter.port}"  # which every server's certificate is good for
+            # Every server's certificate is good for 127.0.0.1.
+            link = superlink if meter is None else f"127.0.0.1:{meter.port}"
             node = supernode(link, free_port(), private / "supernode", device, ca, key)
             try:
                 while node.code() is None and not node.is_lost():
                     time.sleep(_LOOK_S)
             finally:
                 node.end()
-            why = meter.problem or node.why()
+            why = (meter and meter.problem) or node.why()
             if time.monotonic() - last[0] > wait_s:
-                raise UserError(f"{meter.server} does not let this device in: {why}")
+                raise UserError(f"{superlink} does not let this device in: {why}")
             if why != told:
                 told = why
-                say(f"not connected to {meter.server}, trying again: {told}")
+                say(f"not connected to {superlink}, trying again: {told}")
             time.sleep(_AGAIN_S)
 
 

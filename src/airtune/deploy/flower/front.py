@@ -122,7 +122,8 @@ class Front:
         if body is None:
             await _answer(send, 413, f"at most {most} bytes are read of this request")
             return
-        if device is not None and path == _OBJECT and not self._within(device, len(body)):
+        counts = path == _OBJECT or len(body) > _SMALL
+        if device is not None and counts and not self._within(device, len(body)):
             await _answer(send, 413, f"at most {self._most} bytes are taken as an answer")
             return
         await self._pass_on(scope, body, send)
