@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airtune.deploy import keys
+from airtune.deploy.flower.engine import Members
 from airtune.deploy.flower.front import PUBLIC_KEY, SIGNATURE, SIGNED, Front, pem
 from airtune.deploy.flower.processes import Tls, free_port
 from airtune.errors import UserError
@@ -180,3 +181,30 @@ def test_a_port_that_another_program_has_is_refused(tmp_path):
         tls = Tls(*(tmp_path / "none" for _ in range(3)))
         with pytest.raises(UserError, match=r"--port: .* cannot be used"):
             Front("127.0.0.1", other.getsockname()[1], tls, 1, MOST, dict, print)
+
+
+def test_a_key_that_flower_refuses_keeps_its_device_out_and_the_run_goes_on(tmp_path):
+    folder, asked, said = tmp_path / "keys", [], []
+    keys.new(folder)
+    for name in ("good", "bad"):
+        keys.add(folder, name)
+
+    class Link:
+        def register(self, file):
+            asked.append(file.stem)
+            if file.stem == "bad":
+                raise UserError("it is registered already")
+            return "7"
+
+        def unregister(self, node):
+            asked.append(node)
+
+    members = Members(Link(), folder, said.append)
+    for _ in range(3):
+        members.update()
+    assert sorted(asked) == ["bad", "good"]
+    assert list(members.known().values()) == ["good"]
+    assert said == ["the key of bad is not taken: it is registered already"]
+    keys.revoke(folder, "good")
+    members.update()
+    assert asked[-1] == "7" and members.known() == {}
