@@ -95,6 +95,19 @@ def test_pieces_of_letters_fit_through_the_front():
     assert FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE + (1 << 16) < front._LARGE
 
 
+def test_flower_lets_us_say_how_large_pieces_are_and_how_often_it_looks():
+    from inspect import signature
+
+    from flwr.superlink.grid import http_grid
+
+    size = "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE"
+    assert size in processes.environment(Path())
+    source = Path(import_module("flwr.common.constant").__file__).read_text()
+    assert f'os.getenv("{size}"' in source
+    asked = {"max_tries_per_object", "initial_backoff", "backoff_cap"}
+    assert asked <= set(signature(http_grid.pull_objects).parameters)
+
+
 def test_the_log_still_says_what_we_look_for():
     texts = [path.read_text() for path in Path(import_module("flwr").__file__).parent.rglob("*.py")]
     for words in ("Giving up reconnection", "[code: {"):
