@@ -17,6 +17,7 @@ from airtune.federation.contents import Done, Task, Trip
 from airtune.federation.devices import Patience
 from airtune.federation.measuring import MeasuredCell
 from airtune.methods.registry import find
+from airtune.radio.config import CellConfig
 
 DEADLINE_S = 8.0
 RATES = {0: 6e3, 1: 4e4, 2: 4e6}  # bit/s; the small adapter has 75 kbit
@@ -111,6 +112,27 @@ def test_estimates_after_a_restart_are_those_before(three, parts, devices, serve
     assert later.links(9).rate_bps[2] == pytest.approx(8 * (1 << 17) / 20.0)
     for name in ("rate_bps", "deviation", "extra_bits", "rest_s", "rest_deviation_s"):
         assert getattr(after, name).tolist() == pytest.approx(getattr(before, name).tolist())
+
+
+def test_a_fall_is_planned_with_in_the_next_round_though_its_report_is_late():
+    cell = MeasuredCell(CellConfig(measured=True, deadline_s=25.0), 2, 0)
+    for client in (0, 1):
+        for round in (1, 2):
+            cell.took(client, round, 14.0, 20_000_000)
+            trip = Trip(round=round, body_bytes=2_500_000, bytes=2_500_000, seconds=4.0)
+            cell.went_up(client, trip)
+    cell.gave_up(0, 3, 25.0, granted=1e9)  # of which it sends 20 Mbit at most
+    cell.took(1, 3, 14.5, 20_000_000)
+    known = cell.links(4)
+    assert known.rate_bps[1] == pytest.approx(5e6), "half a second later is no other link"
+    spent = 15.0 - 2.0 * known.rest_deviation_s[0]
+    assert known.rate_bps[0] == pytest.approx(20e6 / spent)
+    cell.still_out(0, 45.0)
+    assert cell.links(5).rate_bps[0] == pytest.approx(20e6 / (spent + 20.0))
+    cell.went_up(0, Trip(round=3, body_bytes=2_500_000, bytes=2_500_000, seconds=40.0))
+    assert cell.links(6).rate_bps[0] == pytest.approx(0.5e6)
+    cell.still_out(1, 99.0)
+    assert cell.links(6).rate_bps[1] == pytest.approx(5e6), "that answer was not given up"
 
 
 def test_a_round_ends_by_its_deadline_and_the_late_report_is_used(three, parts, devices, serve):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 
@@ -37,6 +38,17 @@ def test_a_request_ends_with_the_response_and_polls_are_no_measure():
     line.settle(down)
     assert up.taken() == Moved(100_000, 2.0)
     assert down.taken() == Moved(120_000, 1.0)
+
+
+def test_a_request_ends_with_its_last_confirmation_where_the_system_tells_of_it():
+    for busy, seconds in (((7.0, 8.25), 1.25), ((7.0, 99.0), 2.0), ((7.0, 7.0), 0.004)):
+        up, down = _Spans(), _Spans()
+        line = _Line(None, None)
+        line.asks(50_000, 1.0, down, busy[0])
+        line.asks(50_000, 1.5, down, busy[0] + 0.4)
+        line.answers(100, 3.0, up, busy[1])
+        moved = up.taken()
+        assert moved.bytes == 100_000 and moved.seconds == pytest.approx(seconds)
 
 
 @pytest.fixture
@@ -84,6 +96,25 @@ def test_bytes_pass_as_they_are_and_their_seconds_are_those_of_the_link(server):
     assert len(payload) < up.bytes < len(payload) + 20
     assert 0.25 < 0.5 * took < up.seconds <= took  # the reader alone takes half a second
     assert down == Moved()
+    near.close()
+    meter.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was confirmed when")
+def test_what_a_server_does_before_it_responds_is_not_the_links():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        meter = Meter("127.0.0.1", listener.getsockname()[1])
+        near = socket.create_connection(("127.0.0.1", meter.port))
+        far, _ = listener.accept()
+        near.sendall(b"u" * 60_000)
+        got = b""
+        while len(got) < 60_000:
+            got += far.recv(60_000)
+        time.sleep(1.0)
+        far.sendall(b"d")
+        assert near.recv(1) == b"d"
+        up, _ = meter.taken()
+    assert up.bytes == 60_000 and 0.0 < up.seconds < 0.5
     near.close()
     meter.close()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from airtune.radio.config import CellConfig
-from airtune.radio.measured import GAIN, Rates, Rests, Tracked, measured_links
+from airtune.radio.measured import GAIN, Ceilings, Rates, Rests, Tracked, measured_links
 from airtune.scheduling.allocate import allocate
 
 FIRST = 0.2
@@ -69,6 +69,26 @@ def test_of_an_exchange_that_was_given_up_only_more_than_is_known_counts():
     assert rests.seconds[0] == 10.0
     rests.see(0, 20.0, at_least=True)
     assert rests.seconds[0] == pytest.approx((0.7 * 10.0 + 20.0) / 1.7)
+
+
+def test_an_exchange_that_lasts_too_long_bounds_the_rate_until_it_is_measured():
+    rates, rests, ceilings = Rates(2), Rests(2), Ceilings(2)
+    rates.see(0, 0, 20_000_000, 4.0)  # 5 Mbit/s
+    rests.see(0, 10.0)  # and a quarter of that for a deviation
+    ceilings.see(0, 3, 20e6, 18.5, rates, rests)  # 3.5 s at least: 5.7 Mbit/s at most
+    ceilings.see(0, 3, 20e6, 19.9, rates, rests)  # 4.9 s: slower, but not another link
+    ceilings.see(1, 3, 20e6, 99.0, rates, rests)  # of which nothing is known
+    assert np.isnan(ceilings.rate_bps).all()
+    ceilings.see(0, 4, 20e6, 25.0, rates, rests)
+    assert ceilings.rate_bps[0] == pytest.approx(2e6)
+    ceilings.see(0, 4, 20e6, 35.0, rates, rests)
+    assert ceilings.rate_bps[0] == pytest.approx(1e6)
+    found = measured_links(5, rates, rests, np.zeros(2), np.zeros(2), ceilings.rate_bps)
+    assert found.rate_bps[0] == pytest.approx(1e6) and found.deviation[0] == pytest.approx(FIRST)
+    ceilings.measured(0, 3)
+    assert ceilings.rate_bps[0] == pytest.approx(1e6), "what came was of an earlier round"
+    ceilings.measured(0, 4)
+    assert np.isnan(ceilings.rate_bps[0])
 
 
 @pytest.fixture

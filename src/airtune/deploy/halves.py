@@ -49,7 +49,9 @@ from airtune.radio.cell import Cell
 if TYPE_CHECKING:
     from airtune.deploy.masking import Masking
 
-_SOUNDING_BYTES = 1 << 17  # a second at 1 Mbit/s, and several round trips of most networks
+# Two of the pieces that letters travel in, four seconds at 1 Mbit/s: of less, what a network lets
+# pass at once before it holds back is too much.
+_SOUNDING_BYTES = 1 << 19
 _SKETCHED = 8  # numbers at either end of a tensor that a model's sketch looks at
 
 

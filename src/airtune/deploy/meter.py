@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ BULK_BYTES = 4096
 _TAKE = 1 << 16
 _CONNECT_S = 20.0
 _PAUSE_S = 0.05
+_BUSY = struct.Struct("@Q")  # tcpi_busy_time of Linux's struct tcp_info, microseconds
+_BUSY_AT = 168  # bytes before it; the kernel only ever adds at the end
+_TICK_S = 0.004  # in which it counts
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Meter:
         with contextlib.suppress(OSError):
             while data := near.recv(_TAKE):
                 with self._lock:
-                    line.asks(len(data), self._now(), self._down)
+                    line.asks(len(data), self._now(), self._down, busy_seconds(far))
                 far.sendall(data)
         with contextlib.suppress(OSError):
             far.shutdown(socket.SHUT_WR)
@@ -121,7 +125,7 @@ class Meter:
         with contextlib.suppress(OSError):
             while data := line.far.recv(_TAKE):
                 with self._lock:
-                    line.answers(len(data), self._now(), self._up)
+                    line.answers(len(data), self._now(), self._up, busy_seconds(line.far))
                 line.near.sendall(data)
         with contextlib.suppress(OSError):
             line.near.shutdown(socket.SHUT_WR)
@@ -130,29 +134,34 @@ class Meter:
 class _Line:
     """One connection, on which requests and responses take turns.
 
-    A request is under way from its first byte to the first of the response, which cannot be there
-    before the server has it all; a response from its first bytes, which are not counted, to its
-    last.
+    A request is under way from its first byte to the last confirmation of the other end, where the
+    system tells (Linux): what the server does with it before it responds is not the link's. Else
+    until the first byte of the response. A response is from its first bytes, which are not counted,
+    to its last.
     """
 
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.near, self.far = near, far
         self._asking = False
         self._begin = self._end = 0.0
+        self._busy: float | None = None  # at the first byte of the request
         self._bytes = 0
 
-    def asks(self, count: int, now: float, down: _Spans) -> None:
-        """Note bytes to the server."""
+    def asks(self, count: int, now: float, down: _Spans, busy: float | None = None) -> None:
+        """Note bytes to the server; ``busy`` are seconds that the connection has sent in so far."""
         if not self._asking:
             self.settle(down)
-            self._asking, self._begin, self._bytes = True, now, 0
+            self._asking, self._begin, self._bytes, self._busy = True, now, 0, busy
         self._bytes += count
 
-    def answers(self, count: int, now: float, up: _Spans) -> None:
+    def answers(self, count: int, now: float, up: _Spans, busy: float | None = None) -> None:
         """Note bytes from the server."""
         if self._asking:
             if self._bytes >= BULK_BYTES:
-                up.add(self._begin, now, self._bytes)
+                end = now
+                if busy is not None and self._busy is not None:
+                    end = min(self._begin + max(busy - self._busy, _TICK_S), now)
+                up.add(self._begin, end, self._bytes)
             self._asking, self._begin, self._bytes = False, now, 0
         else:
             self._bytes += count
@@ -170,3 +179,12 @@ class _Line:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+
+def busy_seconds(line: socket.socket) -> float | None:
+    """Return how long a connection has had bytes that were not confirmed, None if unknown."""
+    try:
+        told = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BUSY_AT + _BUSY.size)
+        return float(_BUSY.unpack_from(told, _BUSY_AT)[0]) / 1e6
+    except (AttributeError, OSError, struct.error):  # another system, an old kernel, hung up
+        return None

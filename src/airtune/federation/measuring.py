@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,26 @@ from airtune.federation.contents import Trip
 from airtune.federation.interface import Reply, Took
 from airtune.federation.records import LinkRow, UploadRow, as_row
 from airtune.radio.config import CellConfig
-from airtune.radio.measured import MeasuredLinks, Rates, Rests, measured_links
+from airtune.radio.measured import Ceilings, MeasuredLinks, Rates, Rests, measured_links
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """The last with a client: bits that were sent up, and seconds, so many or more if given up."""
+
+    round: int
+    seconds: float
+    bits: float
+    given_up: bool = False
 
 
 class MeasuredCell:
     """The links of a run between machines, as known before a round.
 
     An upload is reported with the device's next answer, so that a round is planned with those
-    before the last. Estimates are a function of the rows that come of reports: a run that goes on
-    reads its ledger again.
+    before the last, and with what the last exchange says by itself of a link that became slower.
+    Estimates are a function of the rows that come of reports: a run that goes on reads its ledger
+    again.
     """
 
     def __init__(self, config: CellConfig, clients: int, seed: int) -> None:
@@ -29,12 +41,15 @@ class MeasuredCell:
         self._rests = Rests(clients)
         self._engine = np.full(clients, np.nan)
         self._last = np.zeros(clients, dtype=np.int64)  # rounds of the last reports
-        self._exchanges: dict[int, tuple[int, float, bool]] = {}  # round, seconds, given up
+        self._ceilings = Ceilings(clients)
+        self._largest = np.zeros(clients)  # bits of the largest upload that was reported
+        self._exchanges: dict[int, _Exchange] = {}
         self._rows: list[LinkRow] = []
 
     def links(self, round: int) -> MeasuredLinks:
         """Return the links of a round."""
-        return measured_links(round, self._up, self._rests, self._engine, self._last)
+        ceilings = self._ceilings.rate_bps
+        return measured_links(round, self._up, self._rests, self._engine, self._last, ceilings)
 
     def is_known(self, client: int) -> bool:
         """Return whether a client's uplink was measured."""
@@ -42,13 +57,23 @@ class MeasuredCell:
 
     # What comes in.
 
-    def took(self, client: int, round: int, seconds: float) -> None:
-        """Note how long a round's exchange with a client took."""
-        self._exchanges[client] = round, seconds, False
+    def took(self, client: int, round: int, seconds: float, bits: int) -> None:
+        """Note how long a round's exchange with a client took, whose upload had so many bits."""
+        self._note(client, _Exchange(round, seconds, bits))
 
-    def gave_up(self, client: int, round: int, seconds: float) -> None:
-        """Note that a client's answer was not there so many seconds after the order."""
-        self._exchanges[client] = round, seconds, True
+    def gave_up(self, client: int, round: int, seconds: float, granted: float) -> None:
+        """Note that a client's answer was not there so many seconds after the order.
+
+        It has at most ``granted`` bits; that it is as long as the largest before is a guess.
+        """
+        bits = min(granted, float(self._largest[client]) or math.inf)
+        self._note(client, _Exchange(round, seconds, bits, given_up=True))
+
+    def still_out(self, client: int, seconds: float) -> None:
+        """Note that the answer that was given up is not there so many seconds after its order."""
+        last = self._exchanges.get(client)
+        if last is not None and last.given_up and seconds > last.seconds:
+            self._note(client, replace(last, seconds=seconds))
 
     def asked_idly(self, client: int, seconds: float) -> None:
         """Note what an exchange takes in which nothing is computed or sent."""
@@ -61,9 +86,10 @@ class MeasuredCell:
     def went_up(self, client: int, trip: Trip) -> None:
         """Take the report of an upload."""
         row = LinkRow(trip.round, client, "up", *_numbers(trip))
-        round, seconds, given_up = self._exchanges.get(client, (0, 0.0, False))
-        if round == trip.round > 0:
-            row.rest_seconds, row.rest_at_least = max(seconds - trip.seconds, 0.0), given_up
+        last = self._exchanges.get(client)
+        if last is not None and last.round == trip.round > 0:
+            row.rest_seconds = max(last.seconds - trip.seconds, 0.0)
+            row.rest_at_least = last.given_up
         self._enter(row)
 
     # Rows.
@@ -81,6 +107,12 @@ class MeasuredCell:
             if isinstance(row, LinkRow):
                 self._see(row)
 
+    def _note(self, client: int, exchange: _Exchange) -> None:
+        self._exchanges[client] = exchange
+        bits, seconds = exchange.bits, exchange.seconds
+        if math.isfinite(bits):
+            self._ceilings.see(client, exchange.round, bits, seconds, self._up, self._rests)
+
     def _enter(self, row: LinkRow) -> None:
         self._see(row)
         rates = self._up if row.way == "up" else self._down
@@ -92,6 +124,9 @@ class MeasuredCell:
         rates.see(row.client, row.body_bits, row.bits, row.seconds)
         if row.way == "up":
             self._last[row.client] = max(self._last[row.client], row.round)
+            self._ceilings.measured(row.client, row.round)
+            if row.round > 0:  # else it was no upload, but what sounded the link
+                self._largest[row.client] = max(self._largest[row.client], row.body_bits)
         if row.rest_seconds is not None:
             self._rests.see(row.client, row.rest_seconds, row.rest_at_least)
 

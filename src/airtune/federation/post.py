@@ -55,13 +55,15 @@ class Silence:
     """Why there is no answer.
 
     ``late``: it may come, but not in time. ``unready``: the device says that it must be set up
-    first. ``busy``: it was not even asked, as it still owes an answer to an earlier question.
+    first. ``busy``: it was not even asked, as it still owes an answer to an earlier question, of
+    ``seconds`` ago.
     """
 
     reason: str
     late: bool = False
     busy: bool = False
     unready: bool = False
+    seconds: float = 0.0
 
 
 class Post:
@@ -80,7 +82,8 @@ class Post:
         # From the clock, so that a server that was started again goes on above where it was.
         self._sequence = time.time_ns()
         self._aside = aside
-        self._owed: dict[Node, tuple[int, Letter]] = {}  # who has not answered what, ticket first
+        # Who has not answered what: ticket, letter, when it was asked.
+        self._owed: dict[Node, tuple[int, Letter, float]] = {}
 
     def start_above(self, sequence: int) -> None:
         """Go on above a number that was heard: a server's clock may have been set back."""
@@ -99,9 +102,9 @@ class Post:
         waiting: dict[int, tuple[Node, Letter, float]] = {}
         for node, (content, body) in questions.items():
             if node in self._owed:
-                found[node] = Silence(
-                    "the device is still busy with an earlier round", late=True, busy=True
-                )
+                ago = time.monotonic() - self._owed[node][2]
+                why = "the device is still busy with an earlier round"
+                found[node] = Silence(why, late=True, busy=True, seconds=ago)
                 continue
             self._sequence += 1
             letter = Letter(self.run, self._sequence, content, body)
@@ -114,8 +117,8 @@ class Post:
                 node, letter, asked = waiting.pop(ticket)
                 took = time.monotonic() - asked
                 found[node] = self._opened(node, data, letter, kind, took)
-        for ticket, (node, letter, _) in waiting.items():
-            self._owed[node] = ticket, letter
+        for ticket, (node, letter, asked) in waiting.items():
+            self._owed[node] = ticket, letter, asked
             found[node] = Silence(
                 f"the device did not answer within {round(seconds, 1):g} s", late=True
             )
@@ -140,9 +143,9 @@ class Post:
         """Let go of answers that came too late, so that their devices can be asked again."""
         if not self._owed:
             return
-        nodes = {ticket: node for node, (ticket, _) in self._owed.items()}
+        nodes = {owed[0]: node for node, owed in self._owed.items()}
         for ticket, data in self._carrier.collect(list(nodes), 0.0).items():
-            _, letter = self._owed.pop(nodes[ticket])
+            letter = self._owed.pop(nodes[ticket])[1]
             with contextlib.suppress(LetterError):
                 if data is not None:
                     content, _ = answer(data, letter, Content, self._most_bytes)

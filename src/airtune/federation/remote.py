@@ -119,7 +119,7 @@ class Remote:
                 reply = Reply(order.client, None, None, 0, each.reason, fate=fate(each))
                 waited = self._limit if each.late and not each.busy else 0.0
                 replies.append(replace(reply, took=Took(waited, 0.0)))
-        self._report(found)
+        self._report(found, orders)
         return replies
 
     def sound(self) -> None:
@@ -178,16 +178,19 @@ class Remote:
         """Note that this round will not be repeated: devices may forget what was before it."""
         self._settled = self._round
 
-    def _report(self, found: Mapping[int, Answer | Silence]) -> None:
+    def _report(self, found: Mapping[int, Answer | Silence], orders: Sequence[Order]) -> None:
         """Note how long a round's exchanges took, after what their answers say of earlier ones."""
         cell = self._devices.cell
-        for client, each in found.items():
-            if cell is None or (isinstance(each, Silence) and not each.late):
-                continue
+        if cell is None:
+            return
+        for order in orders:
+            client, each = order.client, found[order.client]
             if isinstance(each, Answer):
-                cell.took(client, self._round, each.seconds)
-            elif not each.busy:
-                cell.gave_up(client, self._round, self._limit)
+                cell.took(client, self._round, each.seconds, 8 * len(each.body))
+            elif each.busy:
+                cell.still_out(client, each.seconds)
+            elif each.late:
+                cell.gave_up(client, self._round, self._limit, order.grant.bits)
 
 
 def fate(silence: Silence) -> Fate:

@@ -131,15 +131,51 @@ class Rests:
         return self._seconds.deviation
 
 
+class Ceilings:
+    """What rates are at most, by exchanges that took longer than a known link explains (ours).
+
+    An upload is reported with the answer after it, and late if that one is late. But of an exchange
+    of s seconds at least ``s - rest - 2 s_rest`` went into its upload. A rate below the estimate by
+    as much as makes a link another one is planned with, until what was measured of it comes.
+    """
+
+    def __init__(self, clients: int) -> None:
+        self.rate_bps = np.full(clients, np.nan)
+        self._round = np.zeros(clients, dtype=np.int64)
+
+    def see(
+        self, client: int, round: int, bits: float, seconds: float, rates: Rates, rests: Rests
+    ) -> None:
+        """Take an exchange that lasted ``seconds`` or more and sent at least so many bits."""
+        spent = seconds - rests.seconds[client] - 2.0 * rests.deviation[client]
+        known = rates.rate_bps[client]
+        if spent > 0.0 and bits / spent * np.exp(_CHANGED) < known:  # false for NaN
+            self.rate_bps[client] = np.fmin(self.rate_bps[client], bits / spent)
+            self._round[client] = round
+
+    def measured(self, client: int, round: int) -> None:
+        """Take note that a round's upload was measured."""
+        if round >= self._round[client]:
+            self.rate_bps[client] = np.nan
+
+
 def measured_links(
-    round: int, rates: Rates, rests: Rests, engine_s: Floats, last: Ints
+    round: int,
+    rates: Rates,
+    rests: Rests,
+    engine_s: Floats,
+    last: Ints,
+    ceilings_bps: Floats | None = None,
 ) -> MeasuredLinks:
     """Return a round's links by what is known now.
 
-    ``engine_s`` are seconds of idle exchanges, ``last`` the rounds of the last measurements, both
-    [clients].
+    ``engine_s`` are seconds of idle exchanges, ``last`` the rounds of the last measurements,
+    ``ceilings_bps`` rates of links that seem to have become slower; all [clients].
     """
-    rate = rates.rate_bps
+    rate, deviation = rates.rate_bps, rates.deviation
+    if ceilings_bps is not None:
+        rate = np.fmin(rate, ceilings_bps)
+        deviation = np.where(np.isfinite(ceilings_bps), np.fmax(deviation, _FIRST), deviation)
     seen = np.isfinite(rests.seconds)
     # Who was never measured comes first where clients are ordered: it may be the fastest.
     order, none = np.nan_to_num(rate, nan=np.inf), np.zeros_like(rate)
@@ -156,7 +192,7 @@ def measured_links(
         downlink_snr_hz=order,
         indoors=flags,
         rate_bps=rate,
-        deviation=rates.deviation,
+        deviation=deviation,
         extra_bits=rates.extra_bits,
         rest_s=np.where(seen, rests.seconds, engine_s),
         rest_deviation_s=np.where(seen, rests.deviation, _VAGUE * engine_s),
