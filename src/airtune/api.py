@@ -241,6 +241,7 @@ def _summarise(
         "downlink_bits": int(last["total_downlink_bits"]),
         "seconds": float(last["total_seconds"]),
         "joules": float(last["total_joules"]),
+        "measured": experiment.cell.measured,
         "delivered": int(history["delivered"].sum()),
         "asked": int(history["asked"].sum()),
         "payload_bits": parts.method.dense_bits,

@@ -71,9 +71,10 @@ class RunProgress:
         if totals.accuracy is not None:
             self._score, self._scored = score(totals), totals.round
         of = "" if self._scored == totals.round else f" (round {self._scored})"
+        # What machines draw is not known, and their seconds are those of the clock on the wall.
+        spent = "" if math.isnan(self._joules) else f" simulated | {self._joules:.1f} J"
         status = (
-            f"{self._score}{of} | {self._bits / 1e6:.1f} Mbit up | "
-            f"{self._seconds:.1f} s simulated | {self._joules:.1f} J"
+            f"{self._score}{of} | {self._bits / 1e6:.1f} Mbit up | {self._seconds:.1f} s{spent}"
         )
         self._bar.update(self._task, completed=totals.round, status=status)
         if not self._console.is_terminal and not self._quiet:

@@ -32,8 +32,8 @@ from airtune.radio.grant import Grant
 from airtune.wire import Dense, FixedPoint, Masked, decode, encode
 from airtune.wire.masked import flat
 
-TWO = {"secure_sum": True, "threshold": 2}  # of three
-ALL = {"secure_sum": True}  # three of three
+MOST = {"secure_sum": True, "threshold": 3}  # of four
+ALL = {"secure_sum": True, "threshold": 4}
 
 
 class Heard(Device):
@@ -60,8 +60,18 @@ def stage(content):
 
 
 @pytest.fixture
-def masked(three, in_process, devices, serve, tmp_path, monkeypatch):
-    """Function that runs three devices of which client 1 acts up; returns rows, run and devices."""
+def four(three):
+    """Function that returns a small experiment of four clients and three rounds."""
+
+    def values(**sections):
+        return three(**({"clients": {"count": 4, "partition": "iid"}} | sections))
+
+    return values
+
+
+@pytest.fixture
+def masked(four, in_process, devices, serve, tmp_path, monkeypatch):
+    """Function that runs four devices of which client 1 acts up; returns rows, run and devices."""
     plain = sockets.serve
 
     def hangs_up(connection, answer, most_bytes=1 << 31):
@@ -70,14 +80,14 @@ def masked(three, in_process, devices, serve, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sockets, "serve", hangs_up)
 
-    def run(acts=None, security=TWO, limit=20.0, **sections):
+    def run(acts=None, security=MOST, limit=20.0, **sections):
         made = []
 
         def make(holdings, say):
             made.append(Heard(holdings, say, acts if holdings.wanted == 1 else None))
             return made[-1]
 
-        values = three(security=security, **({"train": {"evaluate_every": 3}} | sections))
+        values = four(security=security, **({"train": {"evaluate_every": 3}} | sections))
         _, parts, _ = in_process({**values, "train": {**values["train"], "rounds": 1}}, "parts")
         folder, _, run = serve(values, devices(parts, make), table=parts.table, limit=limit)
         return list(ledger.read(folder / "ledger.jsonl")), run, made
@@ -127,15 +137,15 @@ CASES = {
     "shared": {},
     "private": {"method": {"name": "fedavg", "private": ["classifier.*"]}},
     "lossy": {"cell": {"preset": "urban-micro", "packet_error": 0.1, "max_transmissions": 2}},
-    "three of four": {"clients": {"count": 4, "partition": "iid", "per_round": 3}},
+    "four of five": {"clients": {"count": 5, "partition": "iid", "per_round": 4}},
 }
 
 
 @pytest.mark.parametrize("case", CASES, ids=CASES)
 def test_a_masked_run_over_devices_equals_the_one_in_one_process(
-    case, three, in_process, devices, serve
+    case, four, in_process, devices, serve
 ):
-    values = three(security=TWO, **CASES[case])
+    values = four(security=MOST, **CASES[case])
     whole, parts, one = in_process(values)
     folder, _, other = serve(values, devices(parts), table=parts.table)
     assert all(torch.equal(one.adapter[name], other.adapter[name]) for name in one.adapter)
@@ -149,7 +159,7 @@ def test_a_masked_run_over_devices_equals_the_one_in_one_process(
 
 
 def test_a_server_killed_in_a_masked_round_repeats_it_with_other_secrets(
-    three, in_process, devices, serve, monkeypatch
+    four, in_process, devices, serve, monkeypatch
 ):
     def killed(self):
         if self.round == 2:
@@ -158,7 +168,7 @@ def test_a_server_killed_in_a_masked_round_repeats_it_with_other_secrets(
         return save(self)
 
     made, save = [], Session._save
-    values = three(security=TWO, method={"name": "fedavg", "private": ["classifier.*"]})
+    values = four(security=MOST, method={"name": "fedavg", "private": ["classifier.*"]})
     _, parts, one = in_process(values)
 
     def make(holdings, say):
@@ -202,41 +212,41 @@ def lose(monkeypatch, draw):
     ],
 )
 def test_a_device_that_drops_is_recovered_as_one_whose_message_the_air_lost(
-    masked, three, in_process, monkeypatch, at, act, draw, status
+    masked, four, in_process, monkeypatch, at, act, draw, status
 ):
     rows, other, _ = masked({(2, at): act})
     lose(monkeypatch, draw)
-    _, _, one = in_process(three(security=TWO, train={"evaluate_every": 3}))
+    _, _, one = in_process(four(security=MOST, train={"evaluate_every": 3}))
     assert all(torch.equal(one.adapter[name], other.adapter[name]) for name in one.adapter)
-    assert statuses(rows, 2) == ["delivered", status, "delivered"]
+    assert statuses(rows, 2) == ["delivered", status, "delivered", "delivered"]
     reason = uploads(rows, 2)[1]["reason"]
     assert (
         "started again" if act is start_again else "the connection to the device broke"
     ) in reason
-    assert statuses(rows, 3) == ["delivered"] * 3
+    assert statuses(rows, 3) == ["delivered"] * 4
 
 
 def test_a_device_started_again_before_the_keys_takes_part(masked):
     rows, _, _ = masked({(2, "keys"): start_again}, security=ALL)
-    assert [statuses(rows, round) for round in (1, 2, 3)] == [["delivered"] * 3] * 3
+    assert [statuses(rows, round) for round in (1, 2, 3)] == [["delivered"] * 4] * 3
 
 
 @pytest.mark.parametrize(
     ("at", "others", "why"),
     [
-        ("keys", "withheld", "keys of 2 clients came, and the masked sum takes 3."),
-        ("shares", "withheld", "shares of 2 clients came, and the masked sum takes 3."),
-        ("task", "refused", "masked payloads of 2 clients came, and the masked sum takes 3."),
-        ("unmasking", "refused", "shares to unmask with of 2 clients came, and the masked sum"),
+        ("keys", "withheld", "keys of 3 clients came, and the masked sum takes 4."),
+        ("shares", "withheld", "shares of 3 clients came, and the masked sum takes 4."),
+        ("task", "refused", "masked payloads of 3 clients came, and the masked sum takes 4."),
+        ("unmasking", "refused", "shares to unmask with of 3 clients came, and the masked sum"),
     ],
 )
 def test_below_the_threshold_the_ledger_says_why_and_the_run_goes_on(masked, at, others, why):
     rows, _, _ = masked({(2, at): hang_up}, security=ALL)
-    for client in (0, 2):
+    for client in (0, 2, 3):
         row = uploads(rows, 2)[client]
         assert row["status"] == others and row["reason"].startswith(why)
     assert "the connection to the device broke" in uploads(rows, 2)[1]["reason"]
-    assert [row["delivered"] for row in rows if row["row"] == "round"] == [0, 3, 0, 3]
+    assert [row["delivered"] for row in rows if row["row"] == "round"] == [0, 4, 0, 4]
 
 
 # What does not belong here.
@@ -253,11 +263,11 @@ NONE = [
     ("keys", lambda body: pack(Step.KEYS, context("0", 1), 1, body[25:]), "another round"),
     ("keys", lambda body: pack(Step.KEYS, body[5:21], 0, body[25:]), "in the name of 0."),
     ("shares", lambda body: pack(Step.KEYS, body[5:21], 1, body[25:]), "of step 1 came where"),
-    ("shares", lambda body: body[:-48], "are not shares for 3 clients."),
+    ("shares", lambda body: body[:-48], "are not shares for 4 clients."),
     ("shares", lambda body: pack(Step.SHARES, body[5:21], 2, body[25:]), "in the name of 2."),
     ("task", lambda body: body[:-1], "the payload was truncated or altered."),
     ("task", plain, "Dense payload is not what this method sends"),
-    ("unmasking", lambda body: body[:-16], "bytes are not 3 shares."),
+    ("unmasking", lambda body: body[:-16], "bytes are not 4 shares."),
     ("unmasking", lambda body: body[:-1] + bytes([body[-1] ^ 1]), "sent a wrong share of"),
     ("unmasking", lambda body: pack(Step.UNMASK, body[5:21], 0, body[25:]), "the name of 0."),
 ]
@@ -269,10 +279,10 @@ def test_an_answer_that_is_none_is_refused_and_the_others_sum_stands(masked):
     totals = [row["delivered"] for row in rows if row["row"] == "round"]
     for round, (at, _, sentence) in enumerate(NONE, 1):
         status = "delivered" if at == "unmasking" else "refused"
-        assert statuses(rows, round) == ["delivered", status, "delivered"], sentence
+        assert statuses(rows, round) == ["delivered", status, "delivered", "delivered"], sentence
         assert sentence in uploads(rows, round)[1]["reason"]
-        assert totals[round] == 2 + (at == "unmasking")
-    assert statuses(rows, len(NONE) + 1) == ["delivered"] * 3
+        assert totals[round] == 3 + (at == "unmasking")
+    assert statuses(rows, len(NONE) + 1) == ["delivered"] * 4
 
 
 def test_a_share_that_was_altered_is_named_where_the_sum_needs_it(masked):
@@ -280,18 +290,18 @@ def test_a_share_that_was_altered_is_named_where_the_sum_needs_it(masked):
         return body[:-1] + bytes([body[-1] ^ 1])
 
     rows, _, _ = masked({(2, "unmasking"): instead(change)}, security=ALL)
-    assert statuses(rows, 2) == ["refused"] * 3
+    assert statuses(rows, 2) == ["refused"] * 4
     assert "client 1 sent a wrong share of" in uploads(rows, 2)[1]["reason"]
-    assert statuses(rows, 3) == ["delivered"] * 3
+    assert statuses(rows, 3) == ["delivered"] * 4
 
 
 def test_boxes_that_nobody_can_open_stop_the_sum_of_their_round_and_name_their_sender(masked):
-    rows, _, _ = masked({(2, "shares"): instead(lambda body: body[:-96] + bytes(96))})
-    for client in (0, 2):
+    rows, _, _ = masked({(2, "shares"): instead(lambda body: body[:-144] + bytes(144))})
+    for client in (0, 2, 3):
         row = uploads(rows, 2)[client]
         assert (row["status"], row["bits"]) == ("withheld", 0)
         assert row["reason"] == "of client 1: a box of shares was altered, or is of another time."
-    assert [row["delivered"] for row in rows if row["row"] == "round"] == [0, 3, 0, 3]
+    assert [row["delivered"] for row in rows if row["row"] == "round"] == [0, 4, 0, 4]
 
 
 # What leaves a device, and what stays.
@@ -317,7 +327,7 @@ def test_a_round_has_four_letters_and_only_masked_payloads_leave(masked, monkeyp
     monkeypatch.setattr(participant.secrets, "token_bytes", watched)
     _, run, made = masked()
     shapes = run._method.uplink_shapes()
-    fixed = FixedPoint(16.0, 3)
+    fixed = FixedPoint(16.0, 4)
     weights = run._method.setup.examples / run._method.setup.examples.sum()
     for client, device in enumerate(made):
         steps = [(c, a) for c, a in device.letters if isinstance(c, SumStep | Task)]
@@ -331,7 +341,7 @@ def test_a_round_has_four_letters_and_only_masked_payloads_leave(masked, monkeyp
                 words = fixed.words(flat(message.tensors), float(weights[client]))
                 assert np.mean(sent.words == words) < 0.01
                 assert plain[content.round, client] not in answer.body
-    assert len(drawn) >= 3 * 3 * 3
+    assert len(drawn) >= 3 * 4 * 3
     said = b"".join(letters.write(answer) for device in made for _, answer in device.letters)
     kept = b"".join(
         path.read_bytes()
@@ -351,7 +361,7 @@ def test_an_order_without_boxes_gets_no_upload(masked, monkeypatch):
     monkeypatch.setattr(Task, "of", classmethod(forgets))
     rows, _, made = masked()
     assert {row["status"] for row in rows if row["row"] == "upload"} == {"missed"}
-    assert all("the order does not" in uploads(rows, 1)[client]["reason"] for client in range(3))
+    assert all("the order does not" in uploads(rows, 1)[client]["reason"] for client in range(4))
     answers = [answer for device in made for c, answer in device.letters if isinstance(c, Task)]
     assert answers and all(a.body == b"" and isinstance(a.content, Problem) for a in answers)
 
@@ -374,7 +384,10 @@ def test_where_a_device_fails_after_the_boxes_nothing_leaves_it(masked, place):
     row = uploads(rows, 2)[1]
     assert (row["status"], row["bits"]) == ("missed", 0)
     assert "the device failed" in row["reason"]
-    assert statuses(rows, 2)[::2] == ["delivered"] * 2 and statuses(rows, 3) == ["delivered"] * 3
+    assert (
+        statuses(rows, 2) == ["delivered", "missed", "delivered", "delivered"]
+        and statuses(rows, 3) == ["delivered"] * 4
+    )
 
 
 def test_a_second_order_in_a_round_gets_no_second_payload(masked):
@@ -388,8 +401,8 @@ def test_a_second_order_in_a_round_gets_no_second_payload(masked):
         return first
 
     rows, _, _ = masked({(2, "task"): twice})
-    assert statuses(rows, 2) == ["delivered"] * 3
-    assert statuses(rows, 3) == ["delivered"] * 3
+    assert statuses(rows, 2) == ["delivered"] * 4
+    assert statuses(rows, 3) == ["delivered"] * 4
 
 
 def test_a_device_has_a_part_in_the_round_of_its_last_keys_alone():
@@ -404,7 +417,7 @@ def test_a_device_has_a_part_in_the_round_of_its_last_keys_alone():
         masking.train(Order(1, 2, b"", Grant(1, 1e9, 0.2, 1e6, 1e6)), b"")
 
 
-def test_steps_of_a_run_without_masks_are_refused(three, in_process, devices, serve):
+def test_steps_of_a_run_without_masks_are_refused(four, in_process, devices, serve):
     answers = []
 
     def ask(device, data):
@@ -413,18 +426,20 @@ def test_steps_of_a_run_without_masks_are_refused(three, in_process, devices, se
         answers.append(letters.read(Device.answer(device, letters.write(step))).content)
         return Device.answer(device, data)
 
-    values = three(train={"rounds": 1})
+    values = four(train={"rounds": 1})
     _, parts, _ = in_process(values)
     paths = devices(parts, lambda holdings, say: Heard(holdings, say, {(1, "task"): ask}))
     serve(values, paths, table=parts.table)
     assert {type(each) for each in answers} == {Problem}
-    assert [each.sentence for each in answers] == ["uploads of this run are not masked."] * 3
+    assert [each.sentence for each in answers] == ["uploads of this run are not masked."] * len(
+        answers
+    )
 
 
 def test_a_device_without_the_libraries_is_named_before_the_first_round(
-    three, in_process, devices, serve, monkeypatch
+    four, in_process, devices, serve, monkeypatch
 ):
-    values = three(security=TWO)
+    values = four(security=MOST)
     _, parts, _ = in_process(values)
     checked, check = [], halves.check_security
 
@@ -446,7 +461,7 @@ def test_a_late_device_is_a_dropout_and_its_late_answer_is_not_used(masked):
         return found
 
     rows, _, _ = masked({(2, "task"): dawdle}, limit=3.0)
-    assert statuses(rows, 2) == ["delivered", "late", "delivered"]
+    assert statuses(rows, 2) == ["delivered", "late", "delivered", "delivered"]
     assert uploads(rows, 2)[1]["reason"] == "the device did not answer within 3 s"
-    assert [row["delivered"] for row in rows if row["row"] == "round"][2] == 2
-    assert statuses(rows, 3)[::2] == ["delivered"] * 2
+    assert [row["delivered"] for row in rows if row["row"] == "round"][2] == 3
+    assert statuses(rows, 3)[2:] == ["delivered"] * 2

@@ -85,7 +85,7 @@ def test_uploads_fit_into_what_the_deadline_leaves_on_each_link(three, parts, de
     links = rows_of(folder, "link")
     assert all(row["rate_bps"] == pytest.approx(RATES[row["client"]], rel=0.02) for row in links)
     times = rows_of(folder, "round")
-    assert sum(row["joules"] for row in times) == 0.0
+    assert all(row["joules"] is None for row in times[1:]), "nobody measures what machines draw"
     assert all(row["seconds"] > 0.0 for row in times[1:])
 
 

@@ -60,6 +60,7 @@ def read(path: Path) -> list[Row]:
 def history(rows: Iterable[Row]) -> pd.DataFrame:
     """Return one row per round with its scores, notes and running totals of costs."""
     frame = _frame(rows, "round")
+    frame["joules"] = frame["joules"].astype(float)  # not known where links are measured
     for column in _SUMMED:
         frame[f"total_{column}"] = frame[column].cumsum()
     # Ledgers of earlier versions may lack some.

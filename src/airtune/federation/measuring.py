@@ -133,8 +133,9 @@ class MeasuredCell:
 
 def as_it_took(row: UploadRow, reply: Reply) -> UploadRow:
     """Return a row with what machines took, the way down included; what they draw is not known."""
+    row.joules = row.compute_joules = math.nan
     took = reply.took or Took(0.0, 0.0)
-    row.compute_seconds, row.compute_joules = took.compute_seconds, 0.0
+    row.compute_seconds = took.compute_seconds
     row.seconds = max(took.seconds - took.compute_seconds, 0.0)
     if reply.message is not None:
         row.bits, row.status = 8 * len(reply.message), "delivered"

@@ -66,7 +66,8 @@ class Air:
         """
         config = self.config
         if config.ideal or config.measured:
-            return Downlink(0.0, 0.0, math.inf, np.ones(len(listeners), dtype=np.bool_))
+            joules = math.nan if config.measured else 0.0  # what machines draw is not known
+            return Downlink(0.0, joules, math.inf, np.ones(len(listeners), dtype=np.bool_))
         snr_hz = links.downlink_snr_hz[listeners]
         heard = ~in_outage(snr_hz, config.rate)
         planned, reached = snr_hz, heard
@@ -95,7 +96,7 @@ class Air:
         if config.ideal:
             return Uplink(True, "delivered", 0.0, 0.0, _packets(bits, config))
         if config.measured:  # carried by other means, and here for as long as it is foreseen
-            return Uplink(True, "delivered", bits / grant.rate_bps, 0.0, 0)
+            return Uplink(True, "delivered", bits / grant.rate_bps, math.nan, 0)
         if grant.rate_bps <= 0.0:
             return Uplink(False, "outage", 0.0, 0.0, 0)
         once = bits / grant.rate_bps

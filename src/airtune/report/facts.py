@@ -118,7 +118,8 @@ def _cost(view: RunView) -> list[Fact]:
     if known(said.get("seconds")):
         each = _share(said["seconds"], rounds)
         note = f"{duration(each)} per round" if each is not None else ""
-        facts.append(Fact("Simulated time", duration(said["seconds"]), note))
+        name = "Time" if said.get("measured") else "Simulated time"
+        facts.append(Fact(name, duration(said["seconds"]), note))
     if known(said.get("joules")):
         each = _share(said["joules"], delivered)
         note = f"{quantity(each, 'J')} per delivered message" if each is not None else ""

@@ -46,7 +46,8 @@ def page(title: str, body: Sequence[str]) -> str:
         f"<script>{get_plotlyjs()}</script></head>\n<body><main>\n"
         + "\n".join(body)
         + "\n<footer>airtune. Bits are those that crossed the air, 1 Mbit = 10<sup>6</sup> bit; "
-        "seconds and joules are simulated, training on the device included.</footer>"
+        "seconds and joules are simulated, training on the device included; where links are "
+        "measured, seconds are real ones.</footer>"
         f"</main><script>{SCRIPT}</script></body></html>\n"
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from airtune.federation.contents import SumStep
 from airtune.federation.interface import Federation, Order, Reply
 from airtune.federation.post import Answer, Silence
+from airtune.federation.records import MaskingStep
 from airtune.federation.remote import Remote, fate
 from airtune.federation.secure.participants import Join, Missing, Participants
 from airtune.federation.secure.terms import Terms
@@ -20,16 +22,15 @@ class DeviceParticipants:
 
     def __init__(self, remote: Remote, clients: Sequence[int], round: int) -> None:
         self._remote, self._clients, self._round = remote, clients, round
+        self.took_s = 0.0
 
     def keys(self) -> dict[int, bytes | Missing]:
         """Return KEYS of all clients; devices that were started again are set up for it."""
-        step = SumStep(round=self._round, step="keys")
-        return _sent(self._remote.sum_step(step, self._clients, b"", set_up=True))
+        return self._asked("keys", self._clients, b"", set_up=True)
 
     def shares(self, clients: Iterable[int], roster: bytes) -> dict[int, bytes | Missing]:
         """Return SHARES of these clients."""
-        step = SumStep(round=self._round, step="shares")
-        return _sent(self._remote.sum_step(step, clients, roster))
+        return self._asked("shares", clients, roster)
 
     def exchange(self, orders: Sequence[Order], boxes: Mapping[int, bytes]) -> list[Reply]:
         """Have the devices train; what they return is masked."""
@@ -37,8 +38,16 @@ class DeviceParticipants:
 
     def unmask(self, clients: Iterable[int], arrived: bytes) -> dict[int, bytes | Missing]:
         """Return UNMASK of these clients."""
-        step = SumStep(round=self._round, step="unmasking")
-        return _sent(self._remote.sum_step(step, clients, arrived))
+        return self._asked("unmasking", clients, arrived)
+
+    def _asked(
+        self, name: MaskingStep, clients: Iterable[int], message: bytes, set_up: bool = False
+    ) -> dict[int, bytes | Missing]:
+        began = time.monotonic()
+        step = SumStep(round=self._round, step=name)
+        found = self._remote.sum_step(step, clients, message, set_up)
+        self.took_s = time.monotonic() - began
+        return _sent(found)
 
 
 def these_devices(remote: Remote) -> Join:

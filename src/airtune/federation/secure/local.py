@@ -20,6 +20,8 @@ class LocalParticipants:
     Secrets are in memory, for as long as this object is.
     """
 
+    took_s = 0.0
+
     def __init__(
         self, federation: Federation, terms: Terms, clients: Sequence[int], round: int
     ) -> None:

@@ -25,8 +25,11 @@ class Participants(Protocol):
     """The clients of one round; every step is asked of all of its clients at the same time.
 
     Messages are those of ``messages.py``. What comes back may be anything that a client can send:
-    who judges it is the server.
+    who judges it is the server. ``took_s`` are real seconds of the last step, for links that are
+    measured.
     """
+
+    took_s: float
 
     def keys(self) -> Sent:
         """Return KEYS of all clients."""

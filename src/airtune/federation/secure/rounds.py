@@ -162,7 +162,8 @@ class MaskedRound:
                 row.arrived += 1
             except SecureSumError as error:
                 self._lost[client] = "refused", f"{what} was refused ({row.step}): {error}"
-        self._spend(row, slowest)
+        measured = self._sums.air.config.measured
+        self._spend(row, self._people.took_s if measured else slowest)
 
     def _down(self, row: MaskingRow, size: int, clients: set[int]) -> set[int]:
         """Send the server's answer; return who heard it."""
