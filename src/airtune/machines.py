@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -93,6 +94,7 @@ def serve(
     ] = 2000.0,
 ) -> None:
     """Run an experiment whose clients are devices that join over the network."""
+    _end_tidily()
     from airtune.experiment import read_experiment
 
     if tls_dir is None and host not in ("127.0.0.1", "localhost"):
@@ -156,6 +158,7 @@ def join(
     ] = 600.0,
 ) -> None:
     """Take part in a run with rows that never leave this machine."""
+    _end_tidily()
     from airtune.deploy.device import Device, Holdings, machine_of, to_stderr
     from airtune.deploy.flower.engine import join as joined
     from airtune.deploy.meter import Meter
@@ -184,6 +187,11 @@ def join(
     except KeyboardInterrupt:
         to_stderr("left; the same command joins again.")
         raise typer.Exit(130) from None
+
+
+def _end_tidily() -> None:
+    """Let SIGTERM end a command as Ctrl-C does, with its programs and temporary files."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _on(experiment: Experiment, links: str) -> Experiment:

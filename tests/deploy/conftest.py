@@ -213,7 +213,7 @@ def machines(command, three, in_process, rows_of, tmp_path):
 
     def serve(*more):
         return command("serve", path, "--port", port, "--tls-dir", keys, "--out", "apart",
-                       "--limit", "400", "--quiet", *more, log="serve.log")  # fmt: skip
+                       "--limit", "120", "--quiet", *more, log="serve.log")  # fmt: skip
 
     def join(client, *more, key=None, ca=keys / "ca.crt", log=None):
         train, test = rows_of(parts, client)

@@ -21,7 +21,7 @@ from airtune.federation.contents import Done, Greeting, Presence, Problem, Quest
 from airtune.federation.devices import Patience
 from airtune.federation.interface import Order
 from airtune.federation.letters import Letter
-from airtune.federation.post import Silence
+from airtune.federation.post import Answer, Silence
 from airtune.federation.remote import Remote
 from airtune.federation.roster import Roster
 from airtune.federation.round_states import RoundStates
@@ -267,6 +267,52 @@ def test_who_does_not_answer_a_greeting_is_left_alone_for_a_while():
     for _ in range(3):
         roster.refresh(0.1)
     assert Mute.asked == 1
+
+
+def test_a_device_that_wants_a_number_that_is_taken_holds_up_nobody():
+    class Coming:
+        def __init__(self, *wanted):
+            self.wanted = list(wanted)
+
+        def nodes(self):
+            return [str(number) for number in range(len(self.wanted))]
+
+        def ask(self, questions, kind, seconds):
+            there = {
+                node: Presence(device=f"d{node}", rows=1, wanted=self.wanted[int(node)])
+                for node in questions
+            }
+            return {node: Answer(each, b"", 0.0) for node, each in there.items()}
+
+        def start_above(self, sequence):
+            pass
+
+    said, post = [], Coming(1, 1, 7, None)
+    roster = Roster(post, 3, said.append)
+    with pytest.raises(UserError, match=r"^1 of 3 devices did not come within 0.3 s"):
+        roster.gather(0.3, 0.1)
+    turned = [sentence for sentence in said if "is to be client" in sentence]
+    assert [sentence[:27] for sentence in turned] == [
+        "device d1 is to be client 1", "device d2 is to be client 7",
+    ]  # fmt: skip
+    post.wanted.append(2)  # one of them was started again with another number
+    roster.gather(0.3, 0.1)
+    assert [each.device for each in roster.members] == ["d3", "d0", "d4"]
+
+
+def test_two_devices_of_one_name_are_told_so():
+    class Twins:
+        def nodes(self):
+            return ["a", "b"]
+
+        def ask(self, questions, kind, seconds):
+            return {node: Answer(Presence(device="d", rows=1), b"", 0.0) for node in questions}
+
+        def start_above(self, sequence):
+            pass
+
+    with pytest.raises(UserError, match=r"two devices have one name; give each a --personal"):
+        Roster(Twins(), 2, lambda sentence: None).gather(0.0, 0.1)
 
 
 def test_what_a_device_says_writes_no_lines_of_its_own(capsys):

@@ -31,6 +31,7 @@ class Roster:
         self.ready: dict[int, Ready] = {}  # what each said when it was set up
         self._greeted: dict[Node, Presence] = {}
         self._mute: dict[Node, float] = {}  # who did not answer, until when it is left alone
+        self._turned_away: set[tuple[str, int | None]] = set()
 
     @property
     def members(self) -> list[Presence]:
@@ -40,22 +41,25 @@ class Roster:
     def gather(self, wait_s: float, greet_s: float) -> None:
         """Wait until all devices are there; of a run that goes on, until one is.
 
-        Raises UserError where they are not there in time or two want to be the same client.
+        Raises UserError where they are not there in time.
         """
         end = time.monotonic() + wait_s
         while True:
             self.refresh(greet_s)
+            members = self._known or self._chosen()
             here = {each.device for each in self._greeted.values()}
-            if self._known and here >= {each.device for each in self._known}:
-                return
-            if not self._known and len(here) >= self._count:
-                self._assign()
+            missing = self._count - sum(each.device in here for each in members)
+            if missing == 0:
+                self._known = members
                 return
             if time.monotonic() > end:
                 break
             time.sleep(0.2)
-        missing = self._count - len(here)
         if not self._known or missing == self._count:
+            if len(here) < len(self._greeted):
+                raise UserError(
+                    "two devices have one name; give each a --personal folder of its own."
+                )
             raise UserError(
                 f"{missing} of {self._count} devices did not come within {wait_s:g} s; start them "
                 "with airtune join, or give a smaller --clients."
@@ -104,24 +108,30 @@ class Roster:
         _, self._known, ready = _read(folder)
         self.ready = dict(enumerate(ready))
 
-    def _assign(self) -> None:
+    def _chosen(self) -> list[Presence]:
+        """Return the devices of clients, as far as there is one for each."""
         devices = {each.device: each for each in self._greeted.values()}
         chosen: dict[int, Presence] = {}
         for presence in sorted(devices.values(), key=lambda each: each.device):
             if presence.wanted is None:
                 continue
             if presence.wanted >= self._count or presence.wanted in chosen:
-                raise UserError(
-                    f"device {presence.device} is to be client {presence.wanted}, which is taken "
-                    f"or not below {self._count}; start it with another --client."
-                )
-            chosen[presence.wanted] = presence
+                self._turn_away(presence)
+            else:
+                chosen[presence.wanted] = presence
         free = (each for each in range(self._count) if each not in chosen)
         others = (devices[name] for name in sorted(devices) if devices[name].wanted is None)
         chosen |= dict(zip(free, others, strict=False))
-        if len(chosen) < self._count:
-            raise UserError("two devices have one name; give each a --personal folder of its own.")
-        self._known = [chosen[client] for client in range(self._count)]
+        return [chosen[client] for client in sorted(chosen)]
+
+    def _turn_away(self, presence: Presence) -> None:
+        """Say once that a device cannot be who it is to be; the others wait for another one."""
+        if (presence.device, presence.wanted) not in self._turned_away:
+            self._turned_away.add((presence.device, presence.wanted))
+            self._say(
+                f"device {presence.device} is to be client {presence.wanted}, which is taken or "
+                f"not below {self._count}; start it with another --client"
+            )
 
     def _check(self, presence: Presence) -> None:
         """Say who came, and what is wrong with who cannot take part."""
