@@ -1,4 +1,4 @@
-"""A run over TLS whose devices are revoked or greedy goes on, and writes nothing secret."""
+"""A run over TLS whose devices are revoked or crooked goes on, and writes nothing secret."""
 
 from __future__ import annotations
 
@@ -14,63 +14,85 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("flwr") is None, reason="flwr is not installed: airtune[flower]"),
 ]
-# A device that answers too much in the second round, and keeps what it hears and says.
-GREEDY = """\
+# A device that sends something else in some rounds, and keeps what it hears and says.
+CROOKED = """\
 import os, sys
 from pathlib import Path
+import torch
 from airtune.deploy.device import Device, Holdings, machine_of, to_stderr
 from airtune.deploy.flower.engine import join
 from airtune.federation import letters
 from airtune.federation.contents import Done, Task
 from airtune.federation.letters import Letter
+from airtune.wire import Dense, encode
 
 server, train, test, ca, key = sys.argv[1:]
 device = Device(Holdings(train, test, Path("personal2"), machine_of("cpu"), None, 2), to_stderr)
+before = []
+
+def instead(letter, said):
+    done = Done(sent=True, tokens=1)
+    if letter.content.round == 2:
+        return letters.write(Letter(letter.run, letter.sequence, done, os.urandom(1_500_000)))
+    if letter.content.round == 3:
+        return said[:-100]
+    if letter.content.round == 4:
+        return before[0]
+    if letter.content.round == 5:
+        other = encode(Dense({"classifier.weight": torch.zeros(3, 3)}))
+        return letters.write(Letter(letter.run, letter.sequence, done, other))
+    return said
 
 def answer(data):
     letter = letters.read(data)
-    if isinstance(letter.content, Task) and letter.content.round == 2:
-        much = Done(sent=True, tokens=1)
-        return letters.write(Letter(letter.run, letter.sequence, much, os.urandom(1_500_000)))
     said = device.answer(data)
+    if isinstance(letter.content, Task):
+        before.append(said)
+        said = instead(letter, said)
     with open("letters", "ab") as kept:
-        kept.write(data + said)
+        kept.write(data + said[:1_000_000])
     return said
 
 join(server, answer, Path(ca), Path(key), 600.0, to_stderr)
 """
+REFUSED = {
+    2: ("missed", "bytes are too many for a letter; at most 1000000"),
+    3: ("missed", "the letter declares"),
+    4: ("missed", "was sent"),
+    5: ("refused", "shape"),
+}
 
 
-def test_a_run_goes_on_without_a_revoked_device_and_takes_no_answer_that_is_too_large(
+def test_a_run_goes_on_without_a_revoked_device_and_takes_nothing_crooked(
     machines, command, tmp_path
 ):
     serve, join = machines
     ca, own = serve.keys / "ca.crt", serve.keys / "nodes"
-    server, _, _ = serve("--most", "1"), join(0), join(1)
+    server, _, _ = serve("--most", "1", "--set", "train.rounds=6"), join(0), join(1)
     train, test = tmp_path / "train2.jsonl", tmp_path / "test2.jsonl"
     serve.rows(2)
-    greedy = [sys.executable, "-c", GREEDY, f"127.0.0.1:{serve.port}", train, test, ca]
-    command.python(*greedy, own / "device2.key", log="join2.log")
+    crooked = [sys.executable, "-c", CROOKED, f"127.0.0.1:{serve.port}", train, test, ca]
+    command.python(*crooked, own / "device2.key", log="join2.log")
     command.until(lambda: serve.rounds() >= 2)
     command.run("keys", "revoke", serve.keys, "device1")
     command.until(lambda: serve.rounds() >= 3)
     nothing_secret(command, tmp_path)
     assert server.wait(timeout=600) == 0
     nothing_secret(command, tmp_path)
+    said = (command.home / "serve.log").read_text()
     rows = {(row["round"], row["client"]): row for row in serve.uploads()}
-    too_large = rows.pop((2, 2))
-    assert too_large["status"] == "missed"
-    assert "bytes are too many for a letter; at most 1000000" in too_large["reason"]
+    for round, (status, reason) in REFUSED.items():
+        row = rows.pop((round, 2))
+        assert row["status"] == status and reason in row["reason"], row
+        assert status == "refused" or reason in said
     out = {
         round
         for (round, client), row in rows.items()
         if client == 1 and row["status"] != "delivered"
     }
-    assert 4 in out and not out & {1, 2}
+    assert 6 in out and not out & {1, 2}
     assert {row["status"] for (_, client), row in rows.items() if client != 1} == {"delivered"}
-    said = (command.home / "serve.log").read_text()
     assert "the key of device1 was revoked; it takes part no longer" in said
-    assert "bytes are too many for a letter" in said
     # Its key was in the folder, and went with the revocation.
     assert "the device's key cannot be read" in (command.home / "join1.log").read_text()
 
