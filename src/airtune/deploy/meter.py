@@ -21,6 +21,7 @@ _CONNECT_S = 20.0
 _PAUSE_S = 0.05
 _BUSY = struct.Struct("@Q")  # tcpi_busy_time of Linux's struct tcp_info, microseconds
 _BUSY_AT = 168  # bytes before it; the kernel only ever adds at the end
+_RESET = struct.pack("ii", 1, 0)
 _TICK_S = 0.004  # in which it counts
 
 
@@ -97,6 +98,8 @@ class Meter:
             far = socket.create_connection(self._server, _CONNECT_S)
         except OSError as error:
             self.problem = f"it cannot be reached ({error.strerror or error})"
+            # Reset, as by a port where nobody is: a plain end within TLS makes Flower give up.
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             near.close()
             return
         self.problem = None
