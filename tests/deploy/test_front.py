@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -18,8 +20,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airtune.deploy import keys
+from airtune.deploy.flower.door import Door
 from airtune.deploy.flower.engine import Members
-from airtune.deploy.flower.front import PUBLIC_KEY, SIGNATURE, SIGNED, Front, pem
+from airtune.deploy.flower.front import PUBLIC_KEY, SIGNATURE, SIGNED, pem
 from airtune.deploy.flower.processes import Tls, free_port
 from airtune.errors import UserError
 
@@ -61,7 +64,8 @@ def world(tmp_path_factory):
     tls = Tls(folder / "ca.crt", folder / "server.crt", folder / "server.key")
     known = {pem(folder / "nodes" / f"{name}.pub"): name for name in ("mine", "other")}
     behind, said, port = Behind(tls), [], free_port()
-    front = Front("127.0.0.1", port, tls, behind.port, MOST, lambda: known, said.append)
+    front = Door("127.0.0.1", port, tls, behind.port, MOST, folder.parent / "home", said.append)
+    front.know(known)
     trust = ssl.create_default_context(cafile=str(tls.ca))
 
     def signed(name, when="2026-01-01T00:00:00+00:00"):
@@ -125,9 +129,8 @@ def test_two_requests_in_the_body_of_one_are_one(world):
 
 def raw(front, line, headers, body=""):
     """Send bytes as they are, as no client would; return what comes first."""
-    config = front._server.config
     trust = ssl._create_unverified_context()
-    with socket.create_connection(("127.0.0.1", config.port)) as plain:
+    with socket.create_connection(("127.0.0.1", front.port)) as plain:
         told = {"host": "x", "connection": "close", "content-length": str(len(body))} | headers
         head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
         with trust.wrap_socket(plain) as connection:
@@ -152,15 +155,20 @@ def test_who_is_not_known_is_not_read_for_long(world):
 
 def test_a_device_that_answers_more_than_is_taken_is_cut_off_until_the_next_letter(world):
     front, _, client, said, signed = world
-    front.sent()
+    a_letter_goes_out(front)
     taken = [push(client, signed("other"), 1_000_000) for _ in range(5)]
     assert taken == [207, 207, 207, 413, 413]
     assert push(client, signed("mine"), 1_000_000) == 207  # what one has sent is its own affair
     assert len(said) == 1 and said[0].startswith("other answers more than")
-    front.sent()
+    a_letter_goes_out(front)
     assert push(client, signed("other"), 1_000_000) == 207
     assert push(client, signed("other"), 9_000_000) == 413  # of one piece
     assert len(said) == 1
+
+
+def a_letter_goes_out(front):
+    front.sent()
+    time.sleep(0.5)  # which the front hears long before a device does
 
 
 def push(client, headers, length):
@@ -171,7 +179,7 @@ def test_plain_http_is_not_spoken(world):
     front, behind, *_ = world
     before = len(behind.asked)
     with pytest.raises(httpx.HTTPError):
-        httpx.post(f"http://127.0.0.1:{front._server.config.port}{PUSH}", content=b"ab")
+        httpx.post(f"http://127.0.0.1:{front.port}{PUSH}", content=b"ab")
     assert len(behind.asked) == before
 
 
@@ -180,7 +188,37 @@ def test_a_port_that_another_program_has_is_refused(tmp_path):
         other.bind(("127.0.0.1", 0))
         tls = Tls(*(tmp_path / "none" for _ in range(3)))
         with pytest.raises(UserError, match=r"--port: .* cannot be used"):
-            Front("127.0.0.1", other.getsockname()[1], tls, 1, MOST, dict, print)
+            Door("127.0.0.1", other.getsockname()[1], tls, 1, MOST, tmp_path / "home", print)
+
+
+def test_a_front_that_cannot_serve_is_said(tmp_path):
+    tls = Tls(*(tmp_path / "none" for _ in range(3)))
+    with pytest.raises(UserError, match=r"--port: 127.0.0.1:\d+ cannot be served; see .*front.log"):
+        Door("127.0.0.1", free_port(), tls, 1, MOST, tmp_path / "home", print)
+
+
+def test_who_connects_and_says_nothing_is_hung_up_and_others_are_served_meanwhile(world):
+    front, _, client, _, signed = world
+    silent = [socket.create_connection(("127.0.0.1", front.port)) for _ in range(600)]
+    assert push(client, signed("mine"), 1_000) == 207
+    for each in silent:
+        each.settimeout(30)
+        assert each.recv(1) == b""
+        each.close()
+
+
+def test_a_front_that_is_killed_is_started_again_and_knows_its_devices(world):
+    front, _, client, said, signed = world
+    os.killpg(front._process.pid, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while True:
+        try:
+            assert push(client, signed("other"), 100_000) == 207
+            break
+        except httpx.HTTPError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+    assert said[-1] == "the front of the run ended, and is started again"
 
 
 def test_a_key_that_flower_refuses_keeps_its_device_out_and_the_run_goes_on(tmp_path):

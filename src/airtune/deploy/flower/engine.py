@@ -12,6 +12,7 @@ from pathlib import Path
 
 from airtune.deploy import keys
 from airtune.deploy.flower.carrier import MOST_BYTES, FlowerCarrier
+from airtune.deploy.flower.door import Door
 from airtune.deploy.flower.processes import (
     Program,
     SuperLink,
@@ -39,7 +40,7 @@ def serving(
     """Start a SuperLink and the run on it; yield what reaches the devices that join.
 
     Devices whose keys are in ``tls_dir`` may join, and be revoked while it runs: they reach a front
-    (``front.py``), and an answer of theirs above ``most_bytes`` is not taken. Without ``tls_dir``
+    (``door.py``), and an answer of theirs above ``most_bytes`` is not taken. Without ``tls_dir``
     every program of this machine may, in the clear. ``say`` gets a sentence about who is refused.
     Raises UserError where Flower does not start.
     """
@@ -49,15 +50,19 @@ def serving(
         link = SuperLink(port if tls is None else free_port(), home / "superlink", tls)
         stack.callback(link.program.end)
         members = Members(link, tls_dir, say)
-        members.update()
-        sent = None
+        door = None
         if tls is not None:
-            from airtune.deploy.flower.front import Front  # what it needs comes with Flower
+            door = Door(host, port, tls, link.port, most_bytes, home / "front", say)
+            stack.callback(door.end)
 
-            front = Front(host, port, tls, link.port, most_bytes, members.known, say)
-            stack.callback(front.end)
-            sent = front.sent
-        carrier = FlowerCarrier(link.socket, link.program.why, members.update, sent)
+        def tidy() -> None:
+            members.update()
+            if door is not None:
+                door.know(members.known())
+
+        tidy()
+        sent = None if door is None else door.sent
+        carrier = FlowerCarrier(link.socket, link.program.why, tidy, sent)
         stack.callback(carrier.close)
         link.run()
         carrier.wait(_APP_S)

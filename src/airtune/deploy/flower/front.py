@@ -5,17 +5,26 @@ that run apps; it asks only devices who they are. So its SuperLink listens on th
 and this front on the network. TLS ends here, and what goes on goes over TLS again. A request passes
 if it is one of a device's; more than a few bytes are read only of a device whose key is known and
 signed the request, and never more than a letter's limit of one device between two letters.
+
+It is a program of its own (``door.py`` starts it), so that whoever fills its connections or its
+memory does not reach the run. ``python -m airtune.deploy.flower.front SOCKET`` asks there what to
+serve, hears of keys and letters, and tells what is to be said.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
+import resource
+import socket
 import ssl
+import sys
 import threading
-import time
 from base64 import b64decode
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +34,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airtune.deploy.flower.processes import Tls, check_port
-from airtune.errors import UserError
+from airtune.federation import frames
 
 _DEVICES = re.compile(r"/v1/fleet/[a-z-]+")
 _OBJECT = "/v1/fleet/push-object"
@@ -36,76 +44,41 @@ _SMALL = 1 << 16  # bytes of a request whose sender is not known
 _LARGE = 8 << 20  # Flower cuts letters into pieces of 5 MiB
 _AROUND = 1 << 20  # what Flower adds to a letter
 _IDLE_S = 30
-_PIECE_S, _ANSWER_S, _START_S = 60.0, 120.0, 20.0
+_HANDSHAKE_S = 10.0
+_PIECE_S, _ANSWER_S = 60.0, 120.0
 _AT_ONCE = 512  # connections
+_FILES = 2048  # connections without a handshake, too
+_TOLD = 1 << 24  # bytes of what the serving process tells
 _HOP = {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"content-length"}
 
 
 class Front:
-    """Serves ``host``:``port`` in a thread; ``known`` has devices' names by keys, as of ``pem``."""
+    """Passes on requests of devices; ``known`` has their names by keys, as of ``pem``."""
 
     def __init__(
-        self,
-        host: str,
-        port: int,
-        tls: Tls,
-        superlink: int,
-        most_bytes: int,
-        known: Callable[[], Mapping[bytes, str]],
-        say: Callable[[str], None],
+        self, superlink: int, ca: str, most_bytes: int, say: Callable[[str], None]
     ) -> None:
-        """Start; ``superlink`` is the port of Flower's server here.
+        """``superlink`` is the port of Flower's server here, whose certificate ``ca`` signed.
 
         ``most_bytes`` is the most that a device may answer to a letter, ``say`` gets a sentence
-        about who answers more. Raises UserError if it does not start.
+        about who answers more.
         """
-        check_port(host, port)
-        self._known, self._say = known, say
+        self.known: Mapping[bytes, str] = {}
+        self._say = say
         self._most = most_bytes + _AROUND
         self._letters = 0
         self._heard: dict[bytes, tuple[int, int]] = {}  # key -> letters sent by then, bytes since
-        trust = ssl.create_default_context(cafile=str(tls.ca))
         self._on = httpx.AsyncClient(
             base_url=f"https://127.0.0.1:{superlink}",
-            verify=trust,
+            verify=ssl.create_default_context(cafile=ca),
             timeout=httpx.Timeout(_ANSWER_S),
             limits=httpx.Limits(max_connections=None),
             trust_env=False,
         )
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self,
-                http="h11",  # which bounds headers
-                timeout_keep_alive=_IDLE_S,
-                host=host,
-                port=port,
-                ssl_keyfile=str(tls.key),
-                ssl_certfile=str(tls.certificate),
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                limit_concurrency=_AT_ONCE,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        end = time.monotonic() + _START_S
-        while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > end:
-                raise UserError(f"--port: {host}:{port} cannot be served.")
-            time.sleep(0.01)
 
     def sent(self) -> None:
         """Take note that a letter went out, whose answer may come."""
         self._letters += 1
-
-    def end(self) -> None:
-        """Stop serving."""
-        self._server.should_exit = True
-        self._thread.join(timeout=5.0)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Answer a request (ASGI)."""
@@ -113,7 +86,7 @@ class Front:
         if scope["method"] != "POST" or not _DEVICES.fullmatch(path) or scope["query_string"]:
             await _answer(send, 404, "only devices are served here")
             return
-        device = _signer(scope["headers"], self._known())
+        device = _signer(scope["headers"], self.known)
         most = _SMALL if device is None else _LARGE
         try:
             body = await _body(scope["headers"], receive, most)
@@ -136,7 +109,7 @@ class Front:
         self._heard[device] = self._letters, before + length
         if before <= self._most < before + length:
             self._say(
-                f"{self._known()[device]} answers more than {self._most} bytes, which is not taken"
+                f"{self.known[device]} answers more than {self._most} bytes, which is not taken"
             )
         return before + length <= self._most
 
@@ -209,3 +182,74 @@ async def _answer(
     told = [*headers, (b"content-length", str(len(data)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": data})
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc]
+    """Says when it serves."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+async def _serve(front: Front, told: Mapping[str, Any], ready: Callable[[], None]) -> None:
+    config = uvicorn.Config(
+        front,
+        http="h11",  # which bounds headers
+        timeout_keep_alive=_IDLE_S,
+        host=told["host"],
+        port=told["port"],
+        ssl_keyfile=told["key"],
+        ssl_certfile=told["certificate"],
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_AT_ONCE,
+        timeout_graceful_shutdown=1,
+    )
+    loop: Any = asyncio.get_running_loop()
+    loop.create_server = partial(loop.create_server, ssl_handshake_timeout=_HANDSHAKE_S)
+    await _Server(config, ready).serve()
+
+
+def _listen(line: socket.socket, front: Front) -> None:
+    """Take what the serving process tells; end with it."""
+    try:
+        while True:
+            told = json.loads(frames.receive(line, _TOLD))
+            if "known" in told:
+                front.known = {key.encode(): name for key, name in told["known"].items()}
+            else:
+                front.sent()
+    except frames.ClosedError:
+        os._exit(0)
+
+
+def main() -> None:
+    """Serve as the process at the socket says."""
+    line, lock = socket.socket(socket.AF_UNIX), threading.Lock()
+    line.connect(sys.argv[1])
+    told = json.loads(frames.receive(line, _TOLD))
+
+    def tell(what: dict[str, Any]) -> None:
+        with lock:
+            frames.send(line, json.dumps(what).encode())
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    front = Front(
+        told["superlink"], told["ca"], told["most_bytes"], lambda sentence: tell({"say": sentence})
+    )
+    threading.Thread(target=_listen, args=(line, front), daemon=True).start()
+    asyncio.run(_serve(front, told, lambda: tell({"ready": True})))
+
+
+if __name__ == "__main__":
+    main()
