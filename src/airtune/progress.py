@@ -33,8 +33,12 @@ def score(totals: RoundRow) -> str:
 class RunProgress:
     """Call it with every round; the totals are those of this process, a resumed part excluded."""
 
-    def __init__(self, console: Console, rounds: int, quiet: bool = False) -> None:
+    def __init__(
+        self, console: Console, rounds: int, quiet: bool = False, measured: bool = False
+    ) -> None:
+        """``measured``: seconds are real ones, and joules not known."""
         self._console, self._rounds, self._quiet = console, rounds, quiet
+        self._measured = measured
         self._bits = self._seconds = self._joules = 0.0
         self._score, self._scored = "", 0
         self._started = time.perf_counter()
@@ -71,8 +75,7 @@ class RunProgress:
         if totals.accuracy is not None:
             self._score, self._scored = score(totals), totals.round
         of = "" if self._scored == totals.round else f" (round {self._scored})"
-        # What machines draw is not known, and their seconds are those of the clock on the wall.
-        spent = "" if math.isnan(self._joules) else f" simulated | {self._joules:.1f} J"
+        spent = "" if self._measured else f" simulated | {self._joules:.1f} J"
         status = (
             f"{self._score}{of} | {self._bits / 1e6:.1f} Mbit up | {self._seconds:.1f} s{spent}"
         )

@@ -31,7 +31,8 @@ def shown(
     from airtune.report.tables import run_table
 
     try:
-        with RunProgress(on, experiment.train.rounds, quiet) as progress:
+        measured = experiment.cell.measured
+        with RunProgress(on, experiment.train.rounds, quiet, measured) as progress:
             finished = run(progress)
     except KeyboardInterrupt:
         typer.echo("airtune: stopped; the same command with --resume continues.", err=True)

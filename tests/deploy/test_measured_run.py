@@ -13,9 +13,10 @@ from airtune.deploy.meter import Moved
 from airtune.errors import UserError
 from airtune.experiment import Experiment
 from airtune.federation import ledger, letters
-from airtune.federation.contents import Done, Task, Trip
+from airtune.federation.contents import Done, Inquired, Inquiry, Question, Task, Trip
 from airtune.federation.devices import Patience
 from airtune.federation.measuring import MeasuredCell
+from airtune.federation.post import Post
 from airtune.methods.registry import find
 from airtune.radio.config import CellConfig
 
@@ -89,6 +90,24 @@ def test_uploads_fit_into_what_the_deadline_leaves_on_each_link(three, parts, de
     assert all(row["seconds"] > 0.0 for row in times[1:])
 
 
+def test_logits_are_as_many_as_the_deadline_leaves_on_each_link(three, devices, serve):
+    rates = {0: 1.7e3, 1: 4e4, 2: 4e6}
+    steps = dict.fromkeys(("warm_up_steps", "public_steps", "server_steps"), 1)
+    values = soft(three) | {"method": {"name": "adald", "uplink_seconds": None, **steps}}
+    parts = build(Experiment(**{**values, "cell": "ideal"}))
+    paths = devices(parts, lambda holdings, say: Metered(holdings, say, rates))
+    folder, *_ = serve(values, paths, table=parts.table)
+    uploads = rows_of(folder, "upload")
+    assert {row["status"] for row in uploads} == {"delivered"}
+    for row in uploads:
+        on_air = row["bits"] / rates[row["client"]]
+        assert on_air + row["seconds"] + row["compute_seconds"] < DEADLINE_S
+
+    sent = {client: [r["bits"] for r in uploads if r["client"] == client] for client in rates}
+    assert max(sent[0]) < 0.8 * min(sent[2])
+    assert min(sent[0]) > 0.2 * DEADLINE_S * rates[0], "the slow link is made use of"
+
+
 def test_a_link_that_changes_is_followed_within_three_rounds(three, parts, devices, serve):
     def make(holdings, say):
         change = {3: 2 * RATES[0]} if holdings.wanted == 0 else {}
@@ -118,13 +137,13 @@ def test_a_fall_is_planned_with_in_the_next_round_though_its_report_is_late():
     cell = MeasuredCell(CellConfig(measured=True, deadline_s=25.0), 2, 0)
     for client in (0, 1):
         for round in (1, 2):
-            cell.took(client, round, 14.0, 20_000_000)
+            cell.took(client, round, 14.0)
             trip = Trip(round=round, body_bytes=2_500_000, bytes=2_500_000, seconds=4.0)
             cell.went_up(client, trip)
     cell.gave_up(0, 3, 25.0, granted=1e9)  # of which it sends 20 Mbit at most
-    cell.took(1, 3, 14.5, 20_000_000)
+    cell.took(1, 3, 24.5)
     known = cell.links(4)
-    assert known.rate_bps[1] == pytest.approx(5e6), "half a second later is no other link"
+    assert known.rate_bps[1] == pytest.approx(5e6), "its report comes with its next answer"
     spent = 15.0 - 2.0 * known.rest_deviation_s[0]
     assert known.rate_bps[0] == pytest.approx(20e6 / spent)
     cell.still_out(0, 45.0)
@@ -133,6 +152,22 @@ def test_a_fall_is_planned_with_in_the_next_round_though_its_report_is_late():
     assert cell.links(6).rate_bps[0] == pytest.approx(0.5e6)
     cell.still_out(1, 99.0)
     assert cell.links(6).rate_bps[1] == pytest.approx(5e6), "that answer was not given up"
+
+
+def test_who_owes_an_answer_is_known_by_the_question():
+    class Nobody:
+        def post(self, node, data, seconds):
+            return 1
+
+        def collect(self, tickets, seconds):
+            time.sleep(seconds)
+            return {}
+
+    post = Post(Nobody(), bytes(16), print)
+    late = post.ask({"a": (Inquiry(), b"")}, Inquired, 0.1)["a"]
+    busy = post.ask({"a": (Question(round=1), b"")}, Inquired, 0.1)["a"]
+    assert late.late and not late.busy and busy.late and busy.busy
+    assert late.owed == busy.owed == Inquiry() and busy.seconds >= late.seconds >= 0.1
 
 
 def test_a_round_ends_by_its_deadline_and_the_late_report_is_used(three, parts, devices, serve):

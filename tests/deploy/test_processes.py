@@ -72,3 +72,18 @@ def test_killed_devices_and_a_killed_server_come_back_over_tls(machines, command
     assert [row["status"] for row in rows if row["client"] == 1][-1] == "delivered"
     logs = "".join(path.read_text() for path in command.home.glob("*.log"))
     assert "Traceback" not in logs and "PRIVATE KEY" not in logs and ".key" not in logs
+
+
+@pytest.mark.slow
+@needs_flower
+def test_a_device_that_is_told_to_end_leaves_nothing_behind(command, three, in_process, rows_of):
+    _, parts, _ = in_process(three(train={"rounds": 1}))
+    train, _ = rows_of(parts, 0)
+    device = command("join", "127.0.0.1:9", "--train", train, "--device", "cpu", log="join.log")
+    said = command.home / "join.log"
+    command.until(lambda: "trying again" in said.read_text(), 60.0)
+    assert list(command.homes.glob("airtune-*"))
+    device.terminate()
+    assert device.wait(timeout=30) == 130
+    assert not list(command.homes.glob("airtune-*"))
+    assert "left; the same command joins again" in said.read_text()

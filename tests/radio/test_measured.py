@@ -73,7 +73,7 @@ def test_of_an_exchange_that_was_given_up_only_more_than_is_known_counts():
 
 def test_an_exchange_that_lasts_too_long_bounds_the_rate_until_it_is_measured():
     rates, rests, ceilings = Rates(2), Rests(2), Ceilings(2)
-    rates.see(0, 0, 20_000_000, 4.0)  # 5 Mbit/s
+    rates.see(0, 20_000_000, 20_000_000, 4.0)  # 5 Mbit/s
     rests.see(0, 10.0)  # and a quarter of that for a deviation
     ceilings.see(0, 3, 20e6, 18.5, rates, rests)  # 3.5 s at least: 5.7 Mbit/s at most
     ceilings.see(0, 3, 20e6, 19.9, rates, rests)  # 4.9 s: slower, but not another link
@@ -89,6 +89,31 @@ def test_an_exchange_that_lasts_too_long_bounds_the_rate_until_it_is_measured():
     assert ceilings.rate_bps[0] == pytest.approx(1e6), "what came was of an earlier round"
     ceilings.measured(0, 4)
     assert np.isnan(ceilings.rate_bps[0])
+    ceilings.see(0, 6, 20e6, 25.0, rates, rests)
+    ceilings.measured(0, 0)  # the device was started again and sounded its link
+    assert np.isnan(ceilings.rate_bps[0])
+
+
+def test_what_goes_up_beside_a_payload_makes_no_link_slower():
+    rates, rests, ceilings = Rates(1), Rests(1), Ceilings(1)
+    for _ in range(9):
+        rates.see(0, 20_000, 30_000, 3.0)
+        rests.see(0, 10.0)
+    ceilings.see(0, 1, 20_000, 13.0, rates, rests)
+    assert np.isnan(ceilings.rate_bps[0])
+
+
+def test_a_link_that_seems_slower_is_tried_with_the_smallest_payload():
+    rates, rests, none = Rates(2), Rests(2), np.zeros(2)
+    rates.see(0, 10_000, 10_000, 0.01)
+    rates.see(1, 10_000, 10_000, 1.0)
+    for client in (0, 1):
+        rests.see(client, 1.0)
+    for ceiling, expected in ((np.nan, math.floor(2.5e6 * math.exp(-0.4))), (1e4, 9e5)):
+        links = measured_links(1, rates, rests, none, none, np.array([ceiling, np.nan]))
+        plan = granted_to(links, [0, 1], 9e5, deadline_s=4.0)
+        assert plan.grants[0].bits == expected
+        assert "as measured" in plan.skipped[1], "it is known to be as slow"
 
 
 @pytest.fixture
@@ -107,8 +132,12 @@ def links():
 
 
 def granted(links, smallest=1.0, compute=1.0, **cell):
+    return granted_to(links, [2, 0, 1], smallest, compute, **cell)
+
+
+def granted_to(links, clients, smallest=1.0, compute=1.0, **cell):
     config = CellConfig(measured=True, **cell)
-    return allocate(links, [2, 0, 1], 8e6, smallest, compute, config)
+    return allocate(links, clients, 8e6, smallest, compute, config)
 
 
 def test_a_grant_is_what_a_low_rate_carries_in_what_a_long_delay_leaves(links):

@@ -89,6 +89,10 @@ class Devices:
                 self._hear(client, each.content)
         return found
 
+    def listen(self) -> None:
+        """Take answers that came too late: what they say of links is news."""
+        self._post.listen()
+
     def _hear(self, client: int, content: Content) -> None:
         """Take what an answer says of the link."""
         if self.cell is None:

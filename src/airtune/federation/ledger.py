@@ -62,7 +62,7 @@ def history(rows: Iterable[Row]) -> pd.DataFrame:
     frame = _frame(rows, "round")
     frame["joules"] = frame["joules"].astype(float)  # not known where links are measured
     for column in _SUMMED:
-        frame[f"total_{column}"] = frame[column].cumsum()
+        frame[f"total_{column}"] = frame[column].cumsum(skipna=False)
     # Ledgers of earlier versions may lack some.
     measured = [name for name in _MEASURED if name in frame]
     frame[measured] = frame[measured].astype(float)

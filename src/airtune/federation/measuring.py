@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,19 +18,19 @@ from airtune.radio.measured import Ceilings, MeasuredLinks, Rates, Rests, measur
 
 @dataclass(frozen=True)
 class _Exchange:
-    """The last with a client: bits that were sent up, and seconds, so many or more if given up."""
+    """The last with a client; one that was given up has these seconds or more, for these bits."""
 
     round: int
     seconds: float
-    bits: float
     given_up: bool = False
+    bits: float = 0.0
 
 
 class MeasuredCell:
     """The links of a run between machines, as known before a round.
 
     An upload is reported with the device's next answer, so that a round is planned with those
-    before the last, and with what the last exchange says by itself of a link that became slower.
+    before the last, and with what an answer that is not there says of a link that became slower.
     Estimates are a function of the rows that come of reports: a run that goes on reads its ledger
     again.
     """
@@ -45,9 +45,11 @@ class MeasuredCell:
         self._largest = np.zeros(clients)  # bits of the largest upload that was reported
         self._exchanges: dict[int, _Exchange] = {}
         self._rows: list[LinkRow] = []
+        self.listen: Callable[[], None] = lambda: None  # takes what came since the last question
 
     def links(self, round: int) -> MeasuredLinks:
         """Return the links of a round."""
+        self.listen()
         ceilings = self._ceilings.rate_bps
         return measured_links(round, self._up, self._rests, self._engine, self._last, ceilings)
 
@@ -57,9 +59,9 @@ class MeasuredCell:
 
     # What comes in.
 
-    def took(self, client: int, round: int, seconds: float, bits: int) -> None:
-        """Note how long a round's exchange with a client took, whose upload had so many bits."""
-        self._note(client, _Exchange(round, seconds, bits))
+    def took(self, client: int, round: int, seconds: float) -> None:
+        """Note how long a round's exchange with a client took."""
+        self._exchanges[client] = _Exchange(round, seconds)
 
     def gave_up(self, client: int, round: int, seconds: float, granted: float) -> None:
         """Note that a client's answer was not there so many seconds after the order.
@@ -67,13 +69,15 @@ class MeasuredCell:
         It has at most ``granted`` bits; that it is as long as the largest before is a guess.
         """
         bits = min(granted, float(self._largest[client]) or math.inf)
-        self._note(client, _Exchange(round, seconds, bits, given_up=True))
+        self._exchanges[client] = _Exchange(round, seconds, True, bits)
+        self._bound(client)
 
     def still_out(self, client: int, seconds: float) -> None:
         """Note that the answer that was given up is not there so many seconds after its order."""
         last = self._exchanges.get(client)
         if last is not None and last.given_up and seconds > last.seconds:
-            self._note(client, replace(last, seconds=seconds))
+            self._exchanges[client] = replace(last, seconds=seconds)
+            self._bound(client)
 
     def asked_idly(self, client: int, seconds: float) -> None:
         """Note what an exchange takes in which nothing is computed or sent."""
@@ -107,11 +111,10 @@ class MeasuredCell:
             if isinstance(row, LinkRow):
                 self._see(row)
 
-    def _note(self, client: int, exchange: _Exchange) -> None:
-        self._exchanges[client] = exchange
-        bits, seconds = exchange.bits, exchange.seconds
-        if math.isfinite(bits):
-            self._ceilings.see(client, exchange.round, bits, seconds, self._up, self._rests)
+    def _bound(self, client: int) -> None:
+        last = self._exchanges[client]
+        if math.isfinite(last.bits):
+            self._ceilings.see(client, last.round, last.bits, last.seconds, self._up, self._rests)
 
     def _enter(self, row: LinkRow) -> None:
         self._see(row)

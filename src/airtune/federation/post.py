@@ -55,14 +55,15 @@ class Silence:
     """Why there is no answer.
 
     ``late``: it may come, but not in time. ``unready``: the device says that it must be set up
-    first. ``busy``: it was not even asked, as it still owes an answer to an earlier question, of
-    ``seconds`` ago.
+    first. ``busy``: it was not even asked, as it still owes an answer to an earlier question.
+    ``owed`` is the question that a late or busy device has, put to it ``seconds`` ago.
     """
 
     reason: str
     late: bool = False
     busy: bool = False
     unready: bool = False
+    owed: Content | None = None
     seconds: float = 0.0
 
 
@@ -97,14 +98,15 @@ class Post:
         self, questions: Mapping[Node, tuple[Content, bytes]], kind: type[C], seconds: float
     ) -> dict[Node, Answer[C] | Silence]:
         """Send a letter to each node and return what came back within ``seconds``."""
-        self._forgive()
+        self.listen()
         found: dict[Node, Answer[C] | Silence] = {}
         waiting: dict[int, tuple[Node, Letter, float]] = {}
         for node, (content, body) in questions.items():
             if node in self._owed:
-                ago = time.monotonic() - self._owed[node][2]
+                _, letter, asked = self._owed[node]
                 why = "the device is still busy with an earlier round"
-                found[node] = Silence(why, late=True, busy=True, seconds=ago)
+                ago = time.monotonic() - asked
+                found[node] = Silence(why, True, True, owed=letter.content, seconds=ago)
                 continue
             self._sequence += 1
             letter = Letter(self.run, self._sequence, content, body)
@@ -119,9 +121,9 @@ class Post:
                 found[node] = self._opened(node, data, letter, kind, took)
         for ticket, (node, letter, asked) in waiting.items():
             self._owed[node] = ticket, letter, asked
-            found[node] = Silence(
-                f"the device did not answer within {round(seconds, 1):g} s", late=True
-            )
+            why = f"the device did not answer within {round(seconds, 1):g} s"
+            ago = time.monotonic() - asked
+            found[node] = Silence(why, late=True, owed=letter.content, seconds=ago)
         return {node: found[node] for node in questions}
 
     def _opened(
@@ -139,7 +141,7 @@ class Post:
             return Silence(sentence.rstrip("."), unready=unready)
         return Answer(content, body, took)
 
-    def _forgive(self) -> None:
+    def listen(self) -> None:
         """Let go of answers that came too late, so that their devices can be asked again."""
         if not self._owed:
             return

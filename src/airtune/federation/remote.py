@@ -74,6 +74,7 @@ class Remote:
     def measure(self, cell: MeasuredCell) -> None:
         """Let ``cell`` hear what devices report of their links."""
         self._devices.cell = cell
+        cell.listen = self._devices.listen
 
     def start(
         self, starts: Callable[[int], tuple[Start, bytes]], sketches: Sequence[str]
@@ -186,11 +187,13 @@ class Remote:
         for order in orders:
             client, each = order.client, found[order.client]
             if isinstance(each, Answer):
-                cell.took(client, self._round, each.seconds, 8 * len(each.body))
+                cell.took(client, self._round, each.seconds)
+            elif not isinstance(each.owed, Task):
+                continue  # who is being set up, or asked something else, sends nothing up
             elif each.busy:
                 cell.still_out(client, each.seconds)
-            elif each.late:
-                cell.gave_up(client, self._round, self._limit, order.grant.bits)
+            else:
+                cell.gave_up(client, self._round, each.seconds, order.grant.bits)
 
 
 def fate(silence: Silence) -> Fate:

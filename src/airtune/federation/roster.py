@@ -15,7 +15,7 @@ from airtune.federation.post import Answer, Node, Post
 
 _FILE = "devices.json"
 _PASSING = {"machine", "working", "heard"}  # of a presence, not of a device
-_MUTE_S = 120.0
+_MUTE_S, _AGAIN_S = 120.0, 5.0
 
 
 class Roster:
@@ -31,6 +31,7 @@ class Roster:
         self.ready: dict[int, Ready] = {}  # what each said when it was set up
         self._greeted: dict[Node, Presence] = {}
         self._mute: dict[Node, float] = {}  # who did not answer, until when it is left alone
+        self._heard: dict[Node, Presence] = {}  # what was said of whom
         self._turned_away: set[tuple[str, int | None]] = set()
 
     @property
@@ -70,6 +71,7 @@ class Roster:
         """Greet the nodes that are new, forget those that are gone."""
         nodes, now = set(self._post.nodes()), time.monotonic()
         self._greeted = {n: presence for n, presence in self._greeted.items() if n in nodes}
+        self._heard = {n: presence for n, presence in self._heard.items() if n in nodes}
         mute = {node for node, until in self._mute.items() if now < until}
         new = {node: (Greeting(), b"") for node in sorted(nodes - self._greeted.keys() - mute)}
         if not new:
@@ -78,7 +80,9 @@ class Roster:
             if isinstance(found, Answer):
                 self._greeted[node] = found.content
                 self._post.start_above(found.content.heard)
-                self._check(found.content)
+                if self._heard.get(node) != found.content:
+                    self._heard[node] = found.content
+                    self._check(found.content)
             elif found.late:
                 self._mute[node] = time.monotonic() + _MUTE_S
 
@@ -125,7 +129,13 @@ class Roster:
         return [chosen[client] for client in sorted(chosen)]
 
     def _turn_away(self, presence: Presence) -> None:
-        """Say once that a device cannot be who it is to be; the others wait for another one."""
+        """Say once that a device cannot be who it is to be; the others wait for another one.
+
+        It is greeted again after a while: with another number it may be reached as before.
+        """
+        for node in [n for n, each in self._greeted.items() if each.device == presence.device]:
+            del self._greeted[node]
+            self._mute[node] = time.monotonic() + _AGAIN_S
         if (presence.device, presence.wanted) not in self._turned_away:
             self._turned_away.add((presence.device, presence.wanted))
             self._say(

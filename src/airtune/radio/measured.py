@@ -26,7 +26,8 @@ class MeasuredLinks(Links):
     the seconds of an exchange besides the upload: the way down, computing, and what the engine
     between the machines takes; ``rest_deviation_s`` their standard deviation. The fields of
     ``Links`` order clients by their rates, and say nothing else. ``computing_in_rest`` is false
-    where no exchange was seen that computed. ``age`` are rounds since a link was measured last.
+    where no exchange was seen that computed. ``age`` are rounds since a link was measured last;
+    ``doubted`` is a link that seems to have become slower, which nobody has measured.
     """
 
     rate_bps: Floats
@@ -35,6 +36,7 @@ class MeasuredLinks(Links):
     rest_s: Floats
     rest_deviation_s: Floats
     computing_in_rest: Bools
+    doubted: Bools
     age: Ints
 
 
@@ -132,11 +134,12 @@ class Rests:
 
 
 class Ceilings:
-    """What rates are at most, by exchanges that took longer than a known link explains (ours).
+    """What rates are at most, by answers that are not there when they should be (ours).
 
-    An upload is reported with the answer after it, and late if that one is late. But of an exchange
-    of s seconds at least ``s - rest - 2 s_rest`` went into its upload. A rate below the estimate by
-    as much as makes a link another one is planned with, until what was measured of it comes.
+    An upload is reported with the answer after it, and late if that one is late. But where there is
+    no answer after s seconds, the upload has taken ``s - rest - 2 s_rest`` or more. A rate below
+    the estimate by as much as makes a link another one is planned with, until what was measured of
+    it comes. Answers that came are no such sign: what is between the machines has its own pauses.
     """
 
     def __init__(self, clients: int) -> None:
@@ -146,16 +149,17 @@ class Ceilings:
     def see(
         self, client: int, round: int, bits: float, seconds: float, rates: Rates, rests: Rests
     ) -> None:
-        """Take an exchange that lasted ``seconds`` or more and sent at least so many bits."""
+        """Take an exchange that is not over after ``seconds``, with a payload of so many bits."""
         spent = seconds - rests.seconds[client] - 2.0 * rests.deviation[client]
         known = rates.rate_bps[client]
+        bits += float(np.nan_to_num(rates.extra_bits[client]))
         if spent > 0.0 and bits / spent * np.exp(_CHANGED) < known:  # false for NaN
             self.rate_bps[client] = np.fmin(self.rate_bps[client], bits / spent)
             self._round[client] = round
 
     def measured(self, client: int, round: int) -> None:
-        """Take note that a round's upload was measured."""
-        if round >= self._round[client]:
+        """Take note that a round's upload was measured; in round 0 a link was sounded anew."""
+        if round == 0 or round >= self._round[client]:
             self.rate_bps[client] = np.nan
 
 
@@ -173,9 +177,11 @@ def measured_links(
     ``ceilings_bps`` rates of links that seem to have become slower; all [clients].
     """
     rate, deviation = rates.rate_bps, rates.deviation
+    doubted = np.zeros(rate.shape, dtype=np.bool_)
     if ceilings_bps is not None:
+        doubted = np.isfinite(ceilings_bps)
         rate = np.fmin(rate, ceilings_bps)
-        deviation = np.where(np.isfinite(ceilings_bps), np.fmax(deviation, _FIRST), deviation)
+        deviation = np.where(doubted, np.fmax(deviation, _FIRST), deviation)
     seen = np.isfinite(rests.seconds)
     # Who was never measured comes first where clients are ordered: it may be the fastest.
     order, none = np.nan_to_num(rate, nan=np.inf), np.zeros_like(rate)
@@ -197,5 +203,6 @@ def measured_links(
         rest_s=np.where(seen, rests.seconds, engine_s),
         rest_deviation_s=np.where(seen, rests.deviation, _VAGUE * engine_s),
         computing_in_rest=seen,
+        doubted=doubted,
         age=round - last,
     )

@@ -58,8 +58,10 @@ def _measured(view: RunView, measure: str) -> bool:
 def _panel(views: Sequence[RunView], measure: str, cost: Cost, target: float) -> go.Figure:
     name = "clients' reward" if measure == _REWARD else measure
     title = f"{name.capitalize()} against {cost.name}"
-    totals = [float(floats(view.history, cost.column).max()) for view in views]
+    totals = [float(floats(view.history, cost.column).iloc[-1]) for view in views]
     charged = [total for total in totals if known(total) and total > 0]
+    if not any(map(known, totals)):
+        return note(title, f"The {cost.name} is not known.")
     if not charged:
         return note(title, f"No {cost.name} was charged.")
     logarithmic = max(charged) > _LINEAR_SPAN * min(charged)

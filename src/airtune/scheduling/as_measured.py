@@ -28,7 +28,8 @@ def grants_as_measured(
     ``bits = (T - rest - 2 s_rest) r exp(-2 s_r) - extra``, T the deadline from order to arrival;
     ``rest`` has computing in it once an exchange was seen, ``compute`` is added before. Who cannot
     send its smallest payload is skipped, and tried with it when its link was not measured for four
-    rounds, since nobody measures a link that is not used; who never was is tried at once.
+    rounds, since nobody measures a link that is not used. Who never was, or seems to have become
+    slower, is tried at once.
     """
     seen = np.isfinite(links.rate_bps[clients])
     rate = np.where(seen, links.rate_bps[clients], 0.0)
@@ -40,7 +41,7 @@ def grants_as_measured(
         low = rate * np.exp(-_SAFE * np.where(seen, links.deviation[clients], 0.0))
         extra = np.nan_to_num(links.extra_bits[clients])
         bits = np.floor(np.maximum(left, 0.0) * low - extra)
-    tried = ~seen | (links.age[clients] >= _AGAIN)
+    tried = ~seen | links.doubted[clients] | (links.age[clients] >= _AGAIN)
     bits = np.where((bits < smallest) & tried, smallest, bits)
     plan = Plan(links.round, {}, {})
     for client, granted, least, speed in zip(map(int, clients), bits, smallest, rate, strict=True):

@@ -52,9 +52,10 @@ class Door:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
         self._listener.listen(1)
-        self._lock, self._ended = threading.Lock(), False
+        self._lock, self._over = threading.Lock(), threading.Event()
         self._start()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
 
     def know(self, devices: Mapping[bytes, str]) -> None:
         """Let these devices in, whose names are by their keys."""
@@ -69,41 +70,54 @@ class Door:
 
     def end(self) -> None:
         """Stop serving."""
-        self._ended = True
-        self._line.close()
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
         watched.end(self._process)
+        self._watcher.join(timeout=2 * _START_S)
         self._listener.close()
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "airtune.deploy.flower.front", str(self._path)]
-        with self._log.open("ab") as log:
-            self._process = watched.start(command, output=log)
-        self._listener.settimeout(_START_S)
+        """Start a front; raise UserError if it does not serve."""
+        process = None
         try:
+            command = [sys.executable, "-m", "airtune.deploy.flower.front", str(self._path)]
+            with self._log.open("ab") as log:
+                process = watched.start(command, output=log)
+            self._listener.settimeout(_START_S)
             line, _ = self._listener.accept()
             line.settimeout(_START_S)
-            frames.send(line, json.dumps(self._told).encode())
-            frames.send(line, json.dumps({"known": self._known}).encode())
+            for told in (self._told, {"known": self._known}):
+                frames.send(line, json.dumps(told).encode())
             frames.receive(line, _SAID)  # that it serves
-        except (TimeoutError, frames.ClosedError) as error:
-            watched.end(self._process)
+            line.settimeout(None)
+        except BaseException as error:
+            if process is not None:
+                watched.end(process)
+            if not isinstance(error, OSError):
+                raise
             raise UserError(f"--port: {self._where} cannot be served; see {self._log}.") from error
-        line.settimeout(None)
-        self._line = line
+        with self._lock, contextlib.suppress(frames.ClosedError):
+            self._line, self._process = line, process
+            frames.send(line, json.dumps({"known": self._known}).encode())  # as it is by now
 
     def _watch(self) -> None:
         """Pass on what the front says, and start it again where it ends by itself."""
-        while not self._ended:
+        while not self._over.is_set():
             try:
                 self._say(json.loads(frames.receive(self._line, _SAID))["say"])
-            except (frames.ClosedError, OSError):
-                if self._ended:
-                    return
-                self._say("the front of the run ended, and is started again")
+                continue
+            except frames.ClosedError:
                 watched.end(self._process)
-                time.sleep(_AGAIN_S)
-                with self._lock, contextlib.suppress(UserError):
-                    self._start()
+            if self._over.is_set():
+                return
+            self._say("the front of the run ended, and is started again")
+            time.sleep(_AGAIN_S)
+            try:
+                self._start()
+            except UserError as error:
+                self._say(str(error))
+        watched.end(self._process)  # of a front that was started while the run ended
 
     def _tell(self, what: dict[str, Any]) -> None:
         with self._lock, contextlib.suppress(frames.ClosedError):  # it hears when it is back

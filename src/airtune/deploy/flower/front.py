@@ -184,7 +184,7 @@ async def _answer(
     await send({"type": "http.response.body", "body": data})
 
 
-class _Server(uvicorn.Server):  # type: ignore[misc]
+class _Server(uvicorn.Server):
     """Says when it serves."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:

@@ -121,11 +121,14 @@ class SuperLink:
         connection += "insecure = true\n" if tls is None else f'root-certificates = "{tls.ca}"\n'
         (home / "config.toml").write_text(connection, encoding="utf-8")
         end = time.monotonic() + _LINK_S
-        while not _answers(_OWN, port):
-            if self.program.code() is not None or time.monotonic() > end:
-                self.program.end()
-                raise UserError(f"Flower's SuperLink did not start: {self.program.why()}")
-            time.sleep(0.1)
+        try:
+            while not _answers(_OWN, port):
+                if self.program.code() is not None or time.monotonic() > end:
+                    raise UserError(f"Flower's SuperLink did not start: {self.program.why()}")
+                time.sleep(0.1)
+        except BaseException:
+            self.program.end()
+            raise
 
     def run(self) -> None:
         """Submit the app whose ServerApp connects to ``socket``; raise UserError if refused."""
