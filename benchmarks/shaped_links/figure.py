@@ -44,7 +44,7 @@ def draw(results: dict[str, Any], image: Path) -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         html = Path(folder) / "figure.html"
-        picture.write_html(html, include_plotlyjs=True)
+        picture.write_html(html, include_plotlyjs=True, config={"displayModeBar": False})
         photograph(html, image, (WIDTH + 16, HEIGHT + 16))
 
 
