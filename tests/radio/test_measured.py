@@ -116,13 +116,6 @@ def test_a_link_that_seems_slower_is_tried_with_the_smallest_payload():
         assert "as measured" in plan.skipped[1], "it is known to be as slow"
 
 
-def test_a_delay_is_never_taken_for_steadier_than_programs_are():
-    rests = Rests(1)
-    for _ in range(20):
-        rests.see(0, 10.0)
-    assert rests.deviation[0] == pytest.approx(1.0)
-
-
 @pytest.fixture
 def links():
     """Function that returns links of three clients in a round: 1 and 4 Mbit/s, and not known."""

@@ -13,7 +13,6 @@ GAIN = 0.3  # weight of the newest of many observations of one size
 _FIRST = 0.2  # standard deviation that one observation alone is taken to have, relative
 _VAGUE = 0.25  # that of a delay seen once, relative
 _LEAST = 0.02  # and the least that many have: no link is as steady as its measures
-_JITTER = 0.1  # the least of delays, relative: programs pause, and few observations do not show it
 _BEYOND = 3.0  # standard deviations at which a link is another one than before
 _CHANGED = np.log(1.25)  # and so many times as fast or slow, at the same time
 
@@ -115,7 +114,7 @@ class Rests:
     """Seconds of each client's exchanges besides its upload."""
 
     def __init__(self, clients: int) -> None:
-        self._seconds = Tracked(clients, _VAGUE, _JITTER, relative=True)
+        self._seconds = Tracked(clients, _VAGUE, _LEAST, relative=True)
 
     def see(self, client: int, seconds: float, at_least: bool = False) -> None:
         """Take an observation; of one that was given up only the ``at_least`` is known."""
