@@ -95,6 +95,7 @@ def serve(
 ) -> None:
     """Run an experiment whose clients are devices that join over the network."""
     _end_tidily()
+    from airtune.deploy.flower.processes import check_port
     from airtune.experiment import read_experiment
 
     if tls_dir is None and host not in ("127.0.0.1", "localhost"):
@@ -102,6 +103,7 @@ def serve(
             "--tls-dir: beyond this machine everything is encrypted; make keys by airtune keys new."
         )
     most_bytes = _bytes(most)
+    check_port(host, port)
     overrides = [*(set_ or []), *([] if clients is None else [f"clients.count={clients}"])]
     if links not in ("measured", "simulated"):
         raise UserError(f"--links: '{links}' is none of measured, simulated.")

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: airtune[flower]")
 
-from airtune.deploy.flower import apps, front, processes
+from airtune.deploy.flower import apps, engine, front, processes
 
 OPTIONS = {
     "flower-superlink": "--host --port --insecure --ssl-ca-certfile --ssl-certfile --ssl-keyfile "
@@ -114,6 +114,12 @@ def test_the_log_still_says_what_we_look_for():
         assert any(words in text for text in texts), (
             f"Flower {version('flwr')} no longer says '{words}'"
         )
+
+
+def test_a_device_that_is_not_let_in_is_told_by_the_code_that_we_explain():
+    from flwr.supercore.error.base import ApiErrorCode
+
+    assert f"[code: {ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED.value}]" == engine._NOT_IN
 
 
 def test_the_identity_of_a_task_can_be_set():

@@ -34,6 +34,12 @@ def test_a_server_opens_its_own_files_only(file):
     assert len(table.train) == 0 and table.test["_label"].tolist() == [1, 0, 1]
 
 
+def test_a_server_needs_a_test_file_only_and_classes_may_be_more_than_it_has(file):
+    test = file("test.csv", text=["a", "b"], label=["x", "y"])
+    table = server_table(DataConfig(test=test, classes=["x", "y", "z"]), 0)
+    assert table.classes == ["x", "y", "z"] and len(table.test) == 2 and len(table.train) == 0
+
+
 def test_a_server_of_data_with_a_name_drops_the_training_rows():
     table = server_table(DataConfig(name="netops"), 0, needs_public=True)
     assert len(table.train) == 0

@@ -87,6 +87,7 @@ def test_text_alone_is_language_modelling(tmp_path):
         ("text,label\na,0\nb,1\n", {"label": "lable"}, "did you mean 'label'"),
         ("text,label\na,0\nb,9\n", {"classes": 5}, "label '9', which is out of range: 5 classes"),
         ("text,label\na,0\nb,-1\n", {"classes": 5}, "label '-1', which is out of range"),
+        ("text,label\na,x\nb,y\n", {"classes": ["x", "z"]}, "label 'y', .* 2 classes, x to z"),
         ("text,label\na,0\nb,0\n", {}, "one value only"),
         ("text,label\n", {}, "has no rows"),
         ("", {}, "cannot be read as csv"),
@@ -100,6 +101,20 @@ def test_what_does_not_fit_is_named(tmp_path, content, keys, message):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         load(train=str(path), test=str(path), **keys)
+
+
+def test_classes_that_are_named_are_those_and_in_that_order(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\na,2\nb,10\n")
+    table = load(train=str(path), test=str(path), classes=["10", "1", "2"])
+    assert table.classes == ["10", "1", "2"] and table.train["_label"].tolist() == [2, 0]
+    with pytest.raises(ValueError, match=r"classes are two names or more, each once"):
+        DataConfig(classes=["a", "a"])
+
+
+def test_a_test_file_alone_is_not_enough(tmp_path):
+    with pytest.raises(UserError, match=r"data\.train: data\.test names a file and it does not"):
+        load(test=str(tmp_path / "x.csv"))
 
 
 def test_a_test_label_that_training_lacks_is_named(tmp_path):

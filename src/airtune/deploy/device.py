@@ -85,7 +85,7 @@ class Device:
         self._test_rows = None if test is None else count_rows(test, "--test")
         holdings.personal.mkdir(parents=True, exist_ok=True)
         self._name = lasting_name(holdings.personal / "device")
-        self._run = NO_RUN
+        self._run = self._greeted = NO_RUN
         self._started: tuple[Start, bytes] | None = None
         self._own: OwnClient | None = None
         self._states: RoundStates | None = None
@@ -121,6 +121,9 @@ class Device:
     def _do(self, letter: Letter) -> Answer:
         content = letter.content
         if isinstance(content, Greeting):
+            if letter.run != self._greeted:
+                self._greeted = letter.run
+                self._say(f"connected as device {self._name}, and waits for the run to begin")
             return self._presence(letter.run), b""
         folder = self._holdings.personal / letter.run.hex()
         if not is_new(folder / "heard", letter.sequence):

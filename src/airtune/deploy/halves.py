@@ -245,7 +245,11 @@ def _without_paths(experiment: Experiment) -> dict[str, object]:
     values: dict[str, object] = experiment.model_dump(mode="json", exclude={"machine", "versions"})
     data = experiment.data
     own = data.model_copy(
-        update={"train": None if data.train is None else "own", "test": None, "public": None}
+        update={
+            "train": None if data.train is None and data.test is None else "own",
+            "test": None,
+            "public": None,
+        }
     )
     values["data"] = own.model_dump(mode="json")
     return values

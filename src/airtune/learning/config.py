@@ -162,7 +162,10 @@ class DataConfig(Config):
         "dialogues, and what they share is the prompt",
     )
     rejected: str | None = Field(None, description="column of the answer that it is preferred to")
-    classes: PositiveInt | None = Field(None, description="number of integer labels")
+    classes: PositiveInt | list[str] | None = Field(
+        None,
+        description="number of integer labels, or all labels by name; default: those in the data",
+    )
     train_limit: PositiveInt | None = Field(None, description="use only so many training rows")
     test_limit: PositiveInt | None = Field(None, description="use only so many test rows")
     public: str | None = Field(
@@ -185,10 +188,10 @@ class DataConfig(Config):
             raise ValueError("prompt and response go together: name the prompt's column too.")
         if self.response is not None and self.label is not None:
             raise ValueError("label (classification) and response (instructions) exclude another.")
+        if isinstance(self.classes, list) and len(set(self.classes)) < max(len(self.classes), 2):
+            raise ValueError("classes are two names or more, each once.")
         if self.label is not None and self.prompt is not None:
             raise ValueError("label (classification) and prompt exclude another.")
-        if self.test is not None and self.train is None:
-            raise ValueError("test names a file but train does not: name both files.")
         return self
 
 

@@ -27,6 +27,7 @@ from airtune.errors import UserError
 _APP_S = 120.0  # until Flower has started the ServerApp
 _LOOK_S = 0.5
 _AGAIN_S = 2.0
+_NOT_IN = "[code: 2004]"  # of Flower: a node is not activated
 
 
 @contextlib.contextmanager
@@ -110,6 +111,8 @@ def join(
             finally:
                 node.end()
             why = (meter and meter.problem) or node.why()
+            if _NOT_IN in why:
+                why = "the server is starting, does not know the key, or has not missed it yet"
             if time.monotonic() - last[0] > wait_s:
                 raise UserError(f"{superlink} does not let this device in: {why}")
             if why != told:

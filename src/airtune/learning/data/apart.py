@@ -20,12 +20,12 @@ _PUBLIC = ("_prompt", "_text", "_rejected")  # what travels of public texts
 
 
 def server_table(config: DataConfig, seed: int, needs_public: bool = False) -> Table:
-    """Return test and public texts, and the classes: those of the test texts.
+    """Return test and public texts, and the classes: those of the test texts, or as configured.
 
     Of data that is known by name the training rows are dropped; ``config.train`` is never opened.
     Raises UserError where the server has nothing to test on, or no public texts of its own.
     """
-    if config.train is None:
+    if config.train is None and config.test is None:
         return without_rows(load_table(config, seed, needs_public))
     if config.test is None:
         raise UserError(

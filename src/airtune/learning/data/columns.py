@@ -65,17 +65,20 @@ def labelled(
     for frame, where in (train, test):
         _check_labels(_column(frame, column, "label", where), column, where)
     values = train[0][column]
-    if pd.api.types.is_integer_dtype(values) and config.classes is not None:
+    names: list[Any]
+    if isinstance(config.classes, list):
+        names = config.classes
+    elif pd.api.types.is_integer_dtype(values) and config.classes is not None:
         names = list(range(config.classes))
     else:
         names = sorted(values.unique().tolist())
-    if config.classes is not None and len(names) != config.classes:
+    if isinstance(config.classes, int) and len(names) != config.classes:
         raise UserError(f"data.classes: {config.classes} given but '{column}' has {len(names)}.")
     if len(names) < 2:
         raise UserError(f"data.label: column '{column}' of '{train[1]}' has one value only.")
-    index = {name: i for i, name in enumerate(names)}
+    index = {str(name): i for i, name in enumerate(names)}
     frames = [
-        _indexed(frame, where, config, frame[column].map(index), frame[column], names)
+        _indexed(frame, where, config, frame[column].astype(str).map(index), frame[column], names)
         for frame, where in (train, test)
     ]
     return frames[0], frames[1], [str(name) for name in names]
@@ -104,7 +107,8 @@ def _indexed(
     if len(unknown):
         raise UserError(
             f"data.label: {row_name(unknown[0], where)} has label '{values[unknown[0]]}', which is "
-            f"out of range: {len(names)} classes, {names[0]} to {names[-1]}."
+            f"out of range: {len(names)} classes, {names[0]} to {names[-1]}; data.classes may name "
+            "all there are."
         )
     texts = _texts(frame, config.text, "text", where)
     return frame.assign(_prompt="", _text=texts, _label=labels.astype(int))

@@ -54,6 +54,8 @@ def load_table(config: DataConfig, seed: int, needs_public: bool = False) -> Tab
 
     With ``needs_public`` some rows become public texts if the configuration names none.
     """
+    if config.test is not None and config.train is None:
+        raise UserError("data.train: data.test names a file and it does not; name both files.")
     config, raw_train, raw_test = read(config)
     task: Task = "causal"
     classes: list[str] = []
