@@ -108,6 +108,10 @@ def serve(
     if links not in ("measured", "simulated"):
         raise UserError(f"--links: '{links}' is none of measured, simulated.")
     experiment = read_experiment(file, overrides)
+    for key in ("test", "public"):  # said before devices come
+        path = getattr(experiment.data, key)
+        if path is not None and not Path(path).is_file():
+            raise UserError(f"data.{key}: there is no file '{path}'.")
     if not experiment.cell.ideal:
         experiment = _on(experiment, links)
     from airtune import api

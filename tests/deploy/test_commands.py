@@ -16,6 +16,7 @@ from airtune.cli import main
         (("run", "{x}", "--federation", "cloud"), "'cloud' is none of in-process, local"),
         (("serve", "{x}", "--host", "0.0.0.0"), "--tls-dir: beyond this machine"),
         (("serve", "{x}", "--most", "nan"), "--most: nan MB cannot be; give 0.001 to 2000"),
+        (("serve", "{x}", "--set", "data.test=no.csv"), "data.test: there is no file 'no.csv'"),
         (("serve", "nowhere.yaml"), "there is no experiment file"),
         (("join", "fl.example.org:80", "--train", "x.csv"), "--ca: beyond this machine"),
         (("join", "here", "--train", "x.csv"), "'here' is no address; give the server as HOST"),
