@@ -102,7 +102,6 @@ def test_logits_are_as_many_as_the_deadline_leaves_on_each_link(three, devices, 
     for row in uploads:
         on_air = row["bits"] / rates[row["client"]]
         assert on_air + row["seconds"] + row["compute_seconds"] < DEADLINE_S
-
     sent = {client: [r["bits"] for r in uploads if r["client"] == client] for client in rates}
     assert max(sent[0]) < 0.8 * min(sent[2])
     assert min(sent[0]) > 0.2 * DEADLINE_S * rates[0], "the slow link is made use of"

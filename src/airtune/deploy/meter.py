@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +22,8 @@ _CONNECT_S = 20.0
 _PAUSE_S = 0.05
 _BUSY = struct.Struct("@Q")  # tcpi_busy_time of Linux's struct tcp_info, microseconds
 _BUSY_AT = 168  # bytes before it; the kernel only ever adds at the end
-_RESET = struct.pack("ii", 1, 0)
-_TICK_S = 0.004  # in which it counts
+_TICK_S = 0.004  # in which the kernel counts
+_RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: on, for no time
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,10 @@ class _Line:
 
 def busy_seconds(line: socket.socket) -> float | None:
     """Return how long a connection has had bytes that were not confirmed, None if unknown."""
+    if sys.platform != "linux":  # others have such a structure with other fields, or none
+        return None
     try:
         told = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BUSY_AT + _BUSY.size)
         return float(_BUSY.unpack_from(told, _BUSY_AT)[0]) / 1e6
-    except (AttributeError, OSError, struct.error):  # another system, an old kernel, hung up
+    except (OSError, struct.error):  # hung up, or an old kernel
         return None

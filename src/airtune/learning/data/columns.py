@@ -76,11 +76,13 @@ def labelled(
         raise UserError(f"data.classes: {config.classes} given but '{column}' has {len(names)}.")
     if len(names) < 2:
         raise UserError(f"data.label: column '{column}' of '{train[1]}' has one value only.")
-    index = {str(name): i for i, name in enumerate(names)}
-    frames = [
-        _indexed(frame, where, config, frame[column].astype(str).map(index), frame[column], names)
-        for frame, where in (train, test)
-    ]
+    index = {name: i for i, name in enumerate(names)}
+    # Classes that are named are texts, whatever the column holds.
+    named = isinstance(config.classes, list)
+    frames = []
+    for frame, where in (train, test):
+        own = frame[column].astype(str) if named else frame[column]
+        frames.append(_indexed(frame, where, config, own.map(index), frame[column], names))
     return frames[0], frames[1], [str(name) for name in names]
 
 
